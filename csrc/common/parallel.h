@@ -1,0 +1,39 @@
+// How a CPU kernel spreads its work. The kernels bring no threads of their own: the caller hands them
+// a way to run ranges (torch's pool, another program's, or `serial`), so that nothing is oversubscribed.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+
+namespace yolact {
+
+using Range = std::function<void(int64_t begin, int64_t end)>;
+
+struct Parallel {
+  int threads;                                                                  // how many may run at once
+  std::function<void(int64_t count, int64_t grain, const Range& body)> ranges;  // body over [0, count), in any split
+};
+
+inline Parallel serial() {
+  return {1, [](int64_t count, int64_t, const Range& body) {
+            if (count > 0) body(0, count);
+          }};
+}
+
+// Runs work(i) once for each i in [0, count). Items are drawn from a common counter, because a full-frame
+// detection costs a hundred times a small one and equal halves would leave one thread waiting.
+template <class Work>
+void for_each(const Parallel& parallel, int64_t count, Work&& work) {
+  if (parallel.threads <= 1 || count <= 1) {
+    for (int64_t i = 0; i < count; ++i) work(i);
+    return;
+  }
+  std::atomic<int64_t> next{0};
+  const int64_t workers = count < parallel.threads ? count : parallel.threads;
+  parallel.ranges(workers, 1, [&](int64_t, int64_t) {
+    for (int64_t i = next.fetch_add(1); i < count; i = next.fetch_add(1)) work(i);
+  });
+}
+
+}  // namespace yolact
