@@ -1,0 +1,136 @@
+"""Pictures on disk: finding, reading and writing them; every fault is a UserError that names the file.
+
+Pillow reads, OpenCV does the rest. OpenCV's JPEG reader answers a truncated or damaged file with a picture whose rest
+is grey, and its codecs print to stderr what went wrong; Pillow raises and prints nothing. The pixels are the same (both
+decode with libjpeg-turbo), and a 640x480 JPEG takes 5.8 ms instead of 4.7.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from yolact.errors import UserError
+
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".jp2", ".avif")
+VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
+_COCO_NAME = re.compile(r"(?:COCO_\w+_)?(\d{12})")
+
+
+def find_pictures(sources: Iterable[str | os.PathLike[str]]) -> list[Path]:
+    """The pictures that files, folders and glob patterns name, in the order given, each of them once.
+
+    A folder gives the pictures directly in it and a pattern those that match, known by suffix and in natural order (2
+    before 10); a file is taken whatever it is called.
+
+    Raises:
+        UserError: A folder or a pattern without pictures, or a video or a webcam, which are not pictures.
+    """
+    found: dict[str, Path] = {}
+    for source in map(Path, sources):
+        try:
+            for path in _expand(source):
+                found.setdefault(os.path.abspath(path), path)
+        except OSError as error:
+            raise UserError(f"{source}: {error.strerror}") from error
+    return list(found.values())
+
+
+def _expand(source: Path) -> list[Path]:
+    if source.is_dir():
+        candidates = [path for path in source.iterdir() if not path.name.startswith(".")]
+        fault = "the folder holds no pictures"
+    elif not source.exists() and glob.has_magic(str(source)):
+        candidates = [Path(path) for path in glob.glob(str(source), recursive=True)]
+        fault = "no picture matches this pattern"
+    elif source.suffix.lower() in VIDEO_SUFFIXES or (source.name.isdecimal() and not source.exists()):
+        raise UserError(f"{source}: videos and webcams cannot be read yet; give pictures, folders or patterns")
+    else:
+        return [source]
+    pictures = [path for path in candidates if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file()]
+    if not pictures:
+        raise UserError(f"{source}: {fault}")
+    return sorted(pictures, key=_natural)
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    """Digits count as numbers: picture2 before picture10."""
+    parts = re.split(r"(\d+)", str(path))
+    return [(int(part), part) if part.isdecimal() else (0, part) for part in parts]
+
+
+def image_id(path: Path, position: int) -> int:
+    """The number in a COCO file name (000000005001.jpg, COCO_val2014_000000005001.jpg), else the 1-based position."""
+    name = _COCO_NAME.fullmatch(path.stem)
+    return int(name[1]) if name else position
+
+
+def read_picture(path: str | os.PathLike[str]) -> np.ndarray:
+    """Read a picture file as [H, W, 3] uint8 RGB, turned upright as its EXIF orientation says.
+
+    Grey becomes three equal channels, 16 bits keep their upper 8, CMYK and palettes are converted, alpha is dropped (as
+    the original does; nothing is blended), and of an animation the first frame is read.
+
+    Raises:
+        UserError: The file is missing, unreadable, truncated, damaged or no picture.
+    """
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return _to_rgb(ImageOps.exif_transpose(image))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    except UnidentifiedImageError as error:
+        empty = os.path.getsize(path) == 0
+        raise UserError(f"{path}: {'the file is empty' if empty else 'not a picture, or a damaged one'}") from error
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror or f'damaged picture ({error})'}") from error
+    except Exception as error:  # Pillow's decoders raise nearly anything on damaged bytes
+        raise UserError(f"{path}: damaged picture ({' '.join(str(error).split())})") from error
+
+
+def _to_rgb(image: Image.Image) -> np.ndarray:
+    if image.mode == "F":
+        raise UserError("pixels that are floating-point numbers have no known range; save it with 8 or 16 bits")
+    if image.mode.startswith("I"):  # 16-bit grey, also as 32-bit integers; Pillow's own conversion would clip at 255
+        grey = (np.asarray(image).clip(0, 0xFFFF) >> 8).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def write_picture(path: str | os.PathLike[str], picture: np.ndarray) -> None:
+    """Write an [H, W, 3] uint8 RGB picture in the format of the path's suffix; the file appears whole or not at all."""
+    path = Path(path)
+    try:
+        encoded, data = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    except cv2.error:
+        encoded = False
+    if not encoded:
+        raise UserError(f"{path}: cannot write a picture with the suffix {path.suffix!r}; .png and .jpg always work")
+    write_file(path, data.tobytes())
+
+
+def write_file(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write a file that appears whole or not at all: to a neighbour first, which then takes its name."""
+    path = Path(path)
+    try:
+        if path.exists() and not path.is_file():  # a pipe, a terminal: nothing to replace
+            path.write_bytes(data)
+            return
+        path = Path(os.path.realpath(path))  # replace what a link points to, not the link
+        part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            part.write_bytes(data)
+            os.replace(part, path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror})") from error
