@@ -1,0 +1,104 @@
+"""Annotated pictures: translucent masks with contours, boxes and tags, in colours that stay with a class."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import cv2
+import numpy as np
+
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+_MASK_OPACITY, _BOX_OPACITY = 0.45, 0.6
+_GOLDEN_ANGLE = 137.508  # degrees: successive hues stay far apart however many there are
+_LIGHTNESS = (0.74, 0.62, 0.84)  # in turn, so that neighbouring hues differ once more
+
+RGB = tuple[int, int, int]
+Rectangle = tuple[int, int, int, int]  # x, y, width, height
+
+
+def colour(label: int) -> RGB:
+    """The colour of a class: hues by the golden angle at one vividness, in OKLCH (Ottosson 2020), then to sRGB."""
+    lightness, chroma, hue = _LIGHTNESS[label % len(_LIGHTNESS)], 0.19, math.radians(25 + label * _GOLDEN_ANGLE)
+    a, b = chroma * math.cos(hue), chroma * math.sin(hue)
+    long = (lightness + 0.3963377774 * a + 0.2158037573 * b) ** 3
+    medium = (lightness - 0.1055613458 * a - 0.0638541728 * b) ** 3
+    short = (lightness - 0.0894841775 * a - 1.2914855480 * b) ** 3
+    red = 4.0767416621 * long - 3.3077115913 * medium + 0.2309699292 * short
+    green = -1.2684380046 * long + 2.6097574011 * medium - 0.3413193965 * short
+    blue = -0.0041960863 * long - 0.7034186147 * medium + 1.7076147010 * short
+    return _to_srgb(red), _to_srgb(green), _to_srgb(blue)
+
+
+def _to_srgb(linear: float) -> int:
+    linear = min(max(linear, 0.0), 1.0)
+    return round(255 * (12.92 * linear if linear <= 0.0031308 else 1.055 * linear ** (1 / 2.4) - 0.055))
+
+
+def draw(
+    picture: np.ndarray,  # [H, W, 3] uint8 RGB
+    masks: Iterable[np.ndarray],  # N times [H, W] bool or uint8, taken one at a time
+    boxes: np.ndarray,  # [N, 4] xyxy, pixels
+    labels: Sequence[int],  # [N] classes: the colours
+    texts: Sequence[str],  # [N] tags
+) -> np.ndarray:  # [H, W, 3] uint8 RGB, a new array
+    """Draw instances over a picture, later ones over earlier ones; lines and letters grow with the picture.
+
+    Tags come last, so that nothing hides one; the first have the choice of place, the next move to where they cover no
+    other if they can. Contours are lighter than their masks: touching instances of one class stay apart.
+    """
+    canvas = np.array(picture, order="C")
+    unit = math.sqrt(canvas.shape[0] * canvas.shape[1]) / 640  # 1 for a picture about as large as 640 x 640
+    for mask, label in zip(masks, labels, strict=True):
+        _draw_mask(canvas, np.asarray(mask, np.uint8), colour(label), line=max(1, round(2 * unit)))
+    corners = np.rint(boxes).astype(int).tolist()
+    outlined = canvas.copy()
+    for (x1, y1, x2, y2), label in zip(corners, labels, strict=True):
+        cv2.rectangle(outlined, (x1, y1), (x2 - 1, y2 - 1), colour(label), max(1, round(unit)), cv2.LINE_AA)
+    cv2.addWeighted(outlined, _BOX_OPACITY, canvas, 1 - _BOX_OPACITY, 0, dst=canvas)
+    taken: list[Rectangle] = []
+    for box, label, text in zip(corners, labels, texts, strict=True):
+        taken.append(_draw_tag(canvas, text, box, colour(label), unit, taken))
+    return canvas
+
+
+def _draw_mask(canvas: np.ndarray, mask: np.ndarray, rgb: RGB, line: int) -> None:
+    x, y, width, height = cv2.boundingRect(mask)
+    if width == 0:
+        return
+    inside, region = mask[y : y + height, x : x + width], canvas[y : y + height, x : x + width]
+    tinted = cv2.addWeighted(region, 1 - _MASK_OPACITY, np.full_like(region, rgb), _MASK_OPACITY, 0)
+    cv2.copyTo(tinted, inside, region)
+    contours, _ = cv2.findContours(inside, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE, offset=(x, y))
+    light = tuple((255 + channel) // 2 for channel in rgb)
+    cv2.drawContours(canvas, contours, -1, light, line, cv2.LINE_AA)
+
+
+def _draw_tag(
+    canvas: np.ndarray, text: str, box: list[int], rgb: RGB, unit: float, taken: list[Rectangle]
+) -> Rectangle:
+    """Write `text` at one of the box's corners, inside the picture, where it covers least of the tags in `taken`."""
+    scale, weight, pad = max(0.35, 0.48 * unit), max(1, round(0.9 * unit)), max(2, round(3 * unit))
+    (text_width, ascent), descent = cv2.getTextSize(text, _FONT, scale, weight)
+    width, height = text_width + 2 * pad, ascent + descent + 2 * pad
+    x1, y1, x2, y2 = box
+    lefts, tops = (x1, x2 - width), (y1 - height, y1, y2, y2 - height)
+    places = [
+        (max(0, min(left, canvas.shape[1] - width)), max(0, min(top, canvas.shape[0] - height)), width, height)
+        for top in tops
+        for left in lefts
+    ]
+    place = min(places, key=lambda place: sum(_overlap(place, other) for other in taken))
+    x, y = place[:2]
+    cv2.rectangle(canvas, (x, y), (x + width - 1, y + height - 1), rgb, cv2.FILLED)
+    bright = 0.299 * rgb[0] + 0.587 * rgb[1] + 0.114 * rgb[2] > 140
+    ink = (0, 0, 0) if bright else (255, 255, 255)
+    cv2.putText(canvas, text, (x + pad, y + pad + ascent), _FONT, scale, ink, weight, cv2.LINE_AA)
+    return place
+
+
+def _overlap(a: Rectangle, b: Rectangle) -> int:
+    """Common area, in pixels."""
+    width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
+    height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
+    return max(0, width) * max(0, height)
