@@ -1,0 +1,1 @@
+"""The network: backbones, pyramid, protonet, prediction head and priors, and the checkpoints that fill them."""

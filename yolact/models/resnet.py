@@ -1,0 +1,75 @@
+"""ResNet-50 and ResNet-101 as feature extractors (He et al., 2015)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Bottleneck(nn.Module):
+    """1x1 reduce, 3x3 (which carries the stride), 1x1 expand by four, and the way around them."""
+
+    expansion = 4
+
+    def __init__(self, in_channels: int, width: int, stride: int = 1) -> None:
+        super().__init__()
+        out_channels = width * self.expansion
+        self.conv1 = nn.Conv2d(in_channels, width, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = nn.Conv2d(width, out_channels, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(out_channels)
+        self.downsample: nn.Module | None = None
+        if stride != 1 or in_channels != out_channels:
+            self.downsample = nn.Sequential(
+                nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = x if self.downsample is None else self.downsample(x)
+        x = F.relu(self.bn1(self.conv1(x)))
+        x = F.relu(self.bn2(self.conv2(x)))
+        return F.relu(self.bn3(self.conv3(x)) + shortcut)
+
+
+class ResNet(nn.Module):
+    """A residual network without its classifier; `blocks` counts the bottlenecks of its four stages."""
+
+    channels = (512, 1024, 2048)  # of C3, C4, C5
+
+    def __init__(self, blocks: Sequence[int]) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(64)
+        self.layers = nn.ModuleList()
+        in_channels = 64
+        for stage, count in enumerate(blocks):
+            width = 64 * 2**stage
+            stride = 1 if stage == 0 else 2
+            layer = [Bottleneck(in_channels, width, stride)]
+            in_channels = width * Bottleneck.expansion
+            layer += [Bottleneck(in_channels, width) for _ in range(count - 1)]
+            self.layers.append(nn.Sequential(*layer))
+
+    def forward(
+        self,
+        x: Tensor,  # [B, 3, S, S]
+    ) -> list[Tensor]:  # C3 [B, 512, S/8, S/8], C4 [B, 1024, S/16, S/16], C5 [B, 2048, S/32, S/32]
+        x = F.relu(self.bn1(self.conv1(x)))  # [B, 64, S/2, S/2]
+        x = F.max_pool2d(x, 3, stride=2, padding=1)  # [B, 64, S/4, S/4]
+        stages = []
+        for layer in self.layers:
+            x = layer(x)
+            stages.append(x)
+        return stages[1:]
+
+
+def resnet50() -> ResNet:
+    return ResNet((3, 4, 6, 3))
+
+
+def resnet101() -> ResNet:
+    return ResNet((3, 4, 23, 3))
