@@ -1,0 +1,92 @@
+"""Imports point one way, `import yolact` is light, and the kernels know nothing of torch."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+PACKAGE = ROOT / "yolact"
+
+# Who may import whom inside the package; `*` below stands for what any module may use.
+ANYBODY = {"errors", "structures", "config", "classes"}
+ALLOWED = {
+    "errors": set(),
+    "structures": set(),
+    "classes": set(),
+    "config": {"errors", "classes"},
+    "mask": set(),
+    "pictures": {"errors"},
+    "ops": ANYBODY,
+    "models": ANYBODY | {"ops"},
+    "draw": ANYBODY,
+    "instances": ANYBODY | {"ops", "draw", "pictures"},
+    "predictor": ANYBODY | {"ops", "models", "instances", "pictures"},
+    "data": ANYBODY | {"mask", "pictures"},
+    "evaluation": ANYBODY | {"ops", "data", "instances", "predictor", "pictures", "mask"},
+    "train": ANYBODY | {"ops", "models", "data", "evaluation", "predictor", "mask", "pictures"},
+    "integrations": ANYBODY | {"ops", "models", "instances", "predictor", "mask"},
+    "export": ANYBODY | {"ops", "models", "instances", "predictor"},
+    "doctor": {"errors"},
+    "demo": ANYBODY | {"ops", "models", "instances", "predictor", "pictures", "draw"},
+}
+
+
+def modules() -> list[tuple[str, str, set[str]]]:
+    """(path, top-level unit, units it imports), function bodies included."""
+    found = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        relative = path.relative_to(PACKAGE)
+        unit = relative.parts[0].removesuffix(".py")
+        imports: set[str] = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0, f"{relative} imports relatively"
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+            imports |= {name.split(".")[1] for name in names if name.startswith("yolact.")}
+        found.append((str(relative), unit, imports - {unit}))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("path", "unit", "imports"), modules(), ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_imports_point_one_way(path, unit, imports):
+    assert "cli" not in imports, "nothing imports the command line"
+    if unit in ("__init__", "cli"):
+        return
+    imports = {name for name in imports if (PACKAGE / name).is_dir() or (PACKAGE / f"{name}.py").exists()}
+    assert imports <= ALLOWED[unit], f"{path} may not import {sorted(imports - ALLOWED[unit])}"
+
+
+@pytest.mark.parametrize("folder", ["common", "cpu", "cuda", "python"])
+def test_kernels_include_no_torch_header(folder):
+    for path in sorted((ROOT / "csrc" / folder).glob("*")):
+        included = re.findall(r'#include\s+[<"](torch|ATen|c10)', path.read_text())
+        assert not included, f"{path} includes a header of torch"
+
+
+def modules_after(statement: str) -> set[str]:
+    code = f"import sys\n{statement}\nprint(*sys.modules)"
+    return set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
+
+
+@pytest.mark.parametrize("statement", ["import yolact", "from yolact import mask", "import yolact.cli"])
+def test_import_is_light(statement):
+    assert not {"torch", "cv2", "click.testing"} & modules_after(statement)
+
+
+def test_lazy_attributes_resolve():
+    import yolact
+
+    for name in yolact.__all__:
+        assert getattr(yolact, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = yolact.nonsense

