@@ -113,9 +113,9 @@ class Yolact(nn.Module):
         for module in (self.fpn, self.proto_net, self.prediction_layers, self.semantic_seg_conv):
             for layer in module.modules():
                 if isinstance(layer, nn.Conv2d):
-                    assert layer.bias is not None
                     nn.init.xavier_uniform_(layer.weight)
-                    nn.init.zeros_(layer.bias)
+                    if layer.bias is not None:
+                        nn.init.zeros_(layer.bias)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         super()._apply(fn, recurse)
