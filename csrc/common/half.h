@@ -1,0 +1,39 @@
+// The half types as raw bits, widened without a branch, so that loops over them vectorise.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#include "host_device.h"
+
+namespace yolact {
+
+YOLACT_HD float float_from_bits(uint32_t bits) {
+  float value;
+  memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+YOLACT_HD uint32_t bits_of(float value) {
+  uint32_t bits;
+  memcpy(&bits, &value, sizeof bits);
+  return bits;
+}
+
+YOLACT_HD float bfloat16_to_float(uint16_t bits) { return float_from_bits(static_cast<uint32_t>(bits) << 16); }
+
+// Subnormal, infinite and NaN values included.
+YOLACT_HD float half_to_float(uint16_t bits) {
+  const uint32_t sign = static_cast<uint32_t>(bits & 0x8000u) << 16;
+  const uint32_t rest = static_cast<uint32_t>(bits & 0x7fffu) << 13;  // exponent and mantissa, in a float's places
+  const uint32_t exponent = rest & (0x1fu << 23);
+  const uint32_t rebias = (127u - 15u) << 23;
+  const uint32_t normal = rest + rebias;
+  const uint32_t special = normal + rebias;  // infinity and NaN have the exponent of all ones
+  // A subnormal has no leading one: give it that of 2^-14 and subtract it again, which is exact.
+  const uint32_t leading = (127u - 14u) << 23;
+  const uint32_t subnormal = bits_of(float_from_bits(rest + leading) - float_from_bits(leading));
+  return float_from_bits(sign | (exponent == 0 ? subnormal : exponent == (0x1fu << 23) ? special : normal));
+}
+
+}  // namespace yolact
