@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -178,7 +179,9 @@ def _load(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path}: {'not a file' if path.exists() else 'no such file'}")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's remarks on strange pickles: they end in an error of ours below
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
     except pickle.UnpicklingError as error:
@@ -191,13 +194,13 @@ def _load(path: Path) -> dict[str, Any]:
     except Exception as error:  # whatever torch's readers raise on bytes that are not theirs
         raise UserError(f"{path}: not a checkpoint, or a truncated one") from error
     if not isinstance(content, Mapping):
-        raise UserError(f"{path}: holds a {type(content).__name__}, not a checkpoint's dict of tensors")
+        raise UserError(f"{path}: holds an object of type {type(content).__name__}, not a dict of tensors")
     return dict(content)
 
 
 def _tensors(path: Path, state: Any) -> dict[str, Tensor]:
     if not isinstance(state, Mapping):
-        raise UserError(f"{path}: its state_dict is a {type(state).__name__}, not a dict of tensors")
+        raise UserError(f"{path}: its state_dict is of type {type(state).__name__}, not a dict of tensors")
     tensors = {str(name): value for name, value in state.items() if isinstance(value, Tensor)}
     if not tensors:
         raise UserError(f"{path}: holds no tensors")

@@ -1,0 +1,101 @@
+"""The configurations hold the numbers that the published weights were trained with."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from yolact.classes import COCO_CATEGORY_IDS
+from yolact.config import ALIASES, CONFIGS, Config, DetectOptions, get_config
+from yolact.errors import UserError
+
+# name: input size, classes, scales, square anchors, sides of P3 to P7, priors
+TABLE = {
+    "yolact_base": (550, 80, (24, 48, 96, 192, 384), True, (69, 35, 18, 9, 5), 19248),
+    "yolact_im400": (400, 80, (17, 34, 69, 139, 279), True, (50, 25, 13, 7, 4), 10077),
+    "yolact_im700": (700, 80, (30, 61, 122, 244, 488), True, (88, 44, 22, 11, 6), 30963),
+    "yolact_darknet53": (550, 80, (24, 48, 96, 192, 384), True, (69, 35, 18, 9, 5), 19248),
+    "yolact_resnet50": (550, 80, (24, 48, 96, 192, 384), True, (69, 35, 18, 9, 5), 19248),
+    "yolact_resnet50_pascal": (550, 20, (32, 64, 128, 256, 512), False, (69, 35, 18, 9, 5), 19248),
+    "mmdet_yolact_r50_1xb8": (550, 80, (24, 48, 96, 192, 384), False, (69, 35, 18, 9, 5), 19248),
+    "mmdet_yolact_r50_8xb8": (550, 80, (24, 48, 96, 192, 384), False, (69, 35, 18, 9, 5), 19248),
+    "mmdet_yolact_r101_1xb8": (550, 80, (24, 48, 96, 192, 384), False, (69, 35, 18, 9, 5), 19248),
+    "yolact_lite0": (320, 80, (16, 32, 64, 128, 256), False, (40, 20, 10, 5, 3), 6402),
+}
+
+
+def test_every_configuration_is_in_the_table() -> None:
+    assert set(CONFIGS) == set(TABLE)
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_numbers(name: str) -> None:
+    config = get_config(name)
+    assert config.name == name
+    assert (
+        config.size,
+        config.num_classes,
+        config.anchors.scales,
+        config.anchors.square,
+        config.feature_sizes,
+        sum(config.level_sizes),
+    ) == TABLE[name]
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_families_differ_as_the_projects_do(name: str) -> None:
+    config = get_config(name)
+    mmdetection = name.startswith("mmdet")
+    assert config.fpn.p6_from == ("C5" if mmdetection else "P5")
+    assert config.fpn.relu is not mmdetection
+    assert config.integer_boxes is not mmdetection
+    assert config.preprocessing.resize == ("uint8" if mmdetection else "float")
+    assert config.detect.second_threshold is mmdetection
+    assert config.detect.level_sizes == ((14283, 3675, 972, 243, 75) if mmdetection else None)
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_dict_round_trip(name: str) -> None:
+    config = get_config(name)
+    assert Config.from_dict(config.to_dict()) == config
+
+
+def test_level_sizes_follow_another_input_size() -> None:
+    config = replace(get_config("mmdet_yolact_r50_1xb8"), size=64)
+    assert config.detect.level_sizes == config.level_sizes == (192, 48, 12, 3, 3)
+
+
+def test_coco_ids_have_the_data_sets_gaps() -> None:
+    assert len(COCO_CATEGORY_IDS) == 80
+    pairs = dict(zip(get_config("yolact_base").class_names, COCO_CATEGORY_IDS, strict=True))
+    assert (pairs["person"], pairs["stop sign"], pairs["cat"], pairs["tv"], pairs["toothbrush"]) == (1, 13, 17, 72, 90)
+
+
+def test_aliases_are_mmdetections_names() -> None:
+    for alias, name in ALIASES.items():
+        assert get_config(alias) is CONFIGS[name]
+
+
+def test_get_config_rejects_an_unknown_name() -> None:
+    with pytest.raises(UserError, match=r"unknown configuration 'yolact_big': choose one of yolact_base, "):
+        get_config("yolact_big")
+
+
+def test_other_classes() -> None:
+    config = get_config("yolact_base")
+    assert config.with_num_classes(None) is config.with_num_classes(80) is config
+    assert config.with_num_classes(2).class_names == ("class 1", "class 2")
+    assert config.with_classes(("date", "fig"), (7, 9)).category_ids == (7, 9)
+    with pytest.raises(ValueError, match="num_classes must be at least 1, got 0"):
+        config.with_num_classes(0)
+    with pytest.raises(ValueError, match="got 2 and 1"):
+        config.with_classes(("date", "fig"), (7,))
+
+
+def test_detect_options_are_keyword_arguments() -> None:
+    assert DetectOptions(top_k=7).kwargs()["top_k"] == 7
+    assert set(DetectOptions().kwargs()) == {
+        "score_threshold", "second_threshold", "iou_threshold", "top_k", "max_detections", "across_classes", "method",
+        "variances", "max_log_size", "clip", "union_eps", "level_sizes", "pre_nms_top_k",
+    }  # fmt: skip
