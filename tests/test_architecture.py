@@ -24,7 +24,7 @@ ALLOWED = {
     "ops": ANYBODY,
     "models": ANYBODY | {"ops"},
     "draw": ANYBODY,
-    "instances": ANYBODY | {"ops", "draw", "pictures"},
+    "instances": ANYBODY | {"ops", "draw", "mask", "pictures"},
     "predictor": ANYBODY | {"ops", "models", "instances", "pictures"},
     "data": ANYBODY | {"mask", "pictures"},
     "evaluation": ANYBODY | {"ops", "data", "instances", "predictor", "pictures", "mask"},
@@ -32,7 +32,8 @@ ALLOWED = {
     "integrations": ANYBODY | {"ops", "models", "instances", "predictor", "mask"},
     "export": ANYBODY | {"ops", "models", "instances", "predictor"},
     "doctor": {"errors"},
-    "demo": ANYBODY | {"ops", "models", "instances", "predictor", "pictures", "draw"},
+    "run": ANYBODY | {"predictor", "pictures"},
+    "demo": ANYBODY | {"instances", "predictor", "pictures", "run"},
 }
 
 

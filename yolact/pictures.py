@@ -21,6 +21,7 @@ from yolact.errors import UserError
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".jp2", ".avif")
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
+WRITABLE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 _COCO_NAME = re.compile(r"(?:COCO_\w+_)?(\d{12})")
 
 
@@ -103,6 +104,20 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
         grey = (np.asarray(image).clip(0, 0xFFFF) >> 8).astype(np.uint8)
         return np.repeat(grey[:, :, None], 3, axis=2)
     return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def make_folder(path: str | os.PathLike[str]) -> None:
+    """Make sure that a folder is there and can be written to.
+
+    Raises:
+        UserError: It is not, or cannot.
+    """
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{path}: the folder cannot be made ({error.strerror})") from error
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise UserError(f"{path}: the folder cannot be written to")
 
 
 def write_picture(path: str | os.PathLike[str], picture: np.ndarray) -> None:

@@ -1,0 +1,128 @@
+"""What `predict` returns: the instances of one picture, with everything that can be made of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from yolact import mask
+from yolact.draw import draw
+from yolact.ops import assemble_masks, prototypes_to_rles
+from yolact.pictures import write_picture
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Instances:
+    """The instances of one picture by falling score; `masks`, `rles` and `polygons` are made when first asked for.
+
+    It owns what they are made from (the prototypes, section 3 of the paper, and N rows of coefficients), so no later
+    prediction changes it. Tensors are on the model's device; run lengths, polygons and pictures on the host.
+
+    `len(r)` counts; `r[2]`, `r[:5]`, `r[r.scores > 0.5]` and `r[[4, 1]]` select, always an `Instances` again.
+    """
+
+    boxes: Tensor  # [N, 4] float32 xyxy, pixels inside the picture
+    scores: Tensor  # [N] float32
+    labels: Tensor  # [N] int64, 0-based
+    coefficients: Tensor  # [N, K] float32, after tanh
+    relative_boxes: Tensor  # [N, 4] float32 xyxy, fractions of the picture, may lie outside: what masks are cropped to
+    prototypes: Tensor  # [h, w, K] float32, after ReLU
+    picture: np.ndarray  # [H, W, 3] uint8 RGB
+    class_names: tuple[str, ...]
+    category_ids: tuple[int, ...]  # the data set's own, one a class
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the picture, in pixels."""
+        return self.picture.shape[0], self.picture.shape[1]
+
+    @property
+    def names(self) -> list[str]:
+        """The class of each instance in words."""
+        return [self.class_names[label] for label in self.labels.tolist()]
+
+    @cached_property
+    def masks(self) -> Tensor:
+        """Bool [N, H, W] on the model's device: N·H·W bytes; `rles` needs no pixels."""
+        return assemble_masks(self.prototypes[None], self.coefficients[None], self.relative_boxes[None], self.size)[0]
+
+    @cached_property
+    def rles(self) -> list[dict[str, Any]]:
+        """The masks as COCO run lengths, {"size": [H, W], "counts": str}, straight from the prototypes."""
+        sizes = torch.tensor([self.size])
+        return prototypes_to_rles(self.prototypes[None], self.coefficients[None], self.relative_boxes[None], sizes)[0]
+
+    @cached_property
+    def polygons(self) -> list[list[np.ndarray]]:
+        """The masks' borders: for each instance a list of float32 [M, 2] rings of (x, y) pixel centres.
+
+        Outer borders and the borders of holes alike, both on pixels of the mask: filled together by the even-odd rule
+        with their borders included, as `cv2.fillPoly` does, they give back the mask exactly.
+        """
+        return [
+            [
+                ring[:, 0].astype(np.float32)
+                for ring in cv2.findContours(dense, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)[0]
+            ]
+            for dense in self._dense()
+        ]
+
+    def plot(self) -> np.ndarray:
+        """The picture with the instances drawn over it: a new [H, W, 3] uint8 RGB array."""
+        texts = [f"{name} {score:.2f}" for name, score in zip(self.names, self.scores.tolist(), strict=True)]
+        return draw(self.picture, self._dense(), self.boxes.cpu().numpy(), self.labels.tolist(), texts)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write `plot()` to a file whose suffix names the format; it appears whole or not at all.
+
+        Raises:
+            UserError: The file cannot be written, or the format is unknown.
+        """
+        write_picture(path, self.plot())
+
+    def to_coco(self, image_id: int) -> list[dict[str, Any]]:
+        """COCO results, ready for json.dump: the data set's own category ids, xywh boxes in pixels, RLE with a str."""
+        return [
+            {
+                "image_id": image_id,
+                "category_id": self.category_ids[label],
+                "bbox": [x1, y1, x2 - x1, y2 - y1],
+                "score": score,
+                "segmentation": rle,
+            }
+            for (x1, y1, x2, y2), label, score, rle in zip(
+                self.boxes.tolist(), self.labels.tolist(), self.scores.tolist(), self.rles, strict=True
+            )
+        ]
+
+    def __len__(self) -> int:
+        return self.boxes.shape[0]
+
+    def __getitem__(self, key: int | slice | Sequence[int] | Sequence[bool] | np.ndarray | Tensor) -> Instances:
+        rows: Any = key
+        if isinstance(key, (int, np.integer, slice)):
+            chosen = range(len(self))[key]  # raises IndexError past the end
+            rows = [chosen] if isinstance(chosen, int) else list(chosen)
+        elif isinstance(key, np.ndarray):
+            rows = torch.from_numpy(key)
+        per_instance = ("boxes", "scores", "labels", "coefficients", "relative_boxes")
+        return replace(self, **{name: getattr(self, name)[rows] for name in per_instance})
+
+    def __repr__(self) -> str:
+        first = [f"{name} {score:.2f}" for name, score in zip(self.names[:5], self.scores[:5].tolist(), strict=True)]
+        more = [f"{len(self) - 5} more"] if len(self) > 5 else []
+        height, width = self.size
+        return f"Instances({len(self)} in {width}x{height}{': ' if first else ''}{', '.join(first + more)})"
+
+    def _dense(self) -> Iterator[np.ndarray]:
+        """One [H, W] uint8 mask at a time: 100 masks of 8000 x 6000 at once would be 5 GB."""
+        for rle in self.rles:
+            yield np.ascontiguousarray(mask.decode(rle))

@@ -1,0 +1,235 @@
+"""A picture in, instances out: the whole way in one file."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from yolact import ops
+from yolact.config import get_config
+from yolact.errors import UserError
+from yolact.instances import Instances
+from yolact.models.checkpoint import choose_config, load_into, read_checkpoint
+from yolact.models.yolact import Yolact
+from yolact.pictures import read_picture
+from yolact.structures import Detections, RawOutputs
+
+Picture = str | os.PathLike[str] | np.ndarray | Tensor  # a file; [H, W, 3] uint8 RGB; a tensor alike, or [3, H, W]
+
+BUNDLED = Path(__file__).resolve().parent / "weights"
+
+
+class Model(Yolact):
+    """YOLACT (Bolya et al., 2019) from pictures to instances; build one with `yolact.load` or `yolact.create`."""
+
+    @torch.no_grad()
+    def predict(
+        self,
+        pictures: Picture | Iterable[Picture],
+        *,
+        score_threshold: float = 0.15,
+        batch_size: int = 1,
+        **detect_options: Any,
+    ) -> list[Instances]:
+        """Find the instances of pictures, whatever their sizes, in inference mode; training goes on as it was.
+
+        Args:
+            pictures: one or several: a path, an [H, W, 3] uint8 RGB array, or a uint8 tensor [H, W, 3] or [3, H, W].
+            score_threshold: 0..1; what scores above it stays, of all that `detect` returns at the configuration's own.
+            batch_size: pictures that go through the network together.
+            detect_options: options of `yolact.ops.detect` other than the configuration's: `max_detections`,
+                `iou_threshold`, `across_classes`, ...
+
+        Returns:
+            One `Instances` a picture, in order; inside, by falling score.
+
+        Raises:
+            UserError: a file cannot be read.
+            TypeError, ValueError: a picture of another type, dtype or shape, or an option out of range.
+        """
+        if not 0 <= score_threshold <= 1:
+            raise ValueError(f"score_threshold must be within [0, 1], got {score_threshold}")
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        many = [pictures] if isinstance(pictures, (str, os.PathLike, np.ndarray, Tensor)) else list(pictures)
+        results: list[Instances] = []
+        with _inference(self):
+            for start in range(0, len(many), batch_size):
+                batch = [as_picture(picture) for picture in many[start : start + batch_size]]  # B x [H, W, 3] uint8
+                images = self.preprocess(batch)  # [B, 3, S, S]
+                raw = self(
+                    images
+                )  # deltas [B, P, 4], logits [B, P, 1 + C], coefficients [B, P, K], prototypes [B, h, w, K]
+                found = self.detect(raw, **detect_options)  # boxes [B, D, 4], label, score, prior [B, D], count [B]
+                results += self.instances(batch, raw, found, score_threshold)
+        return results
+
+    def preprocess(self, pictures: list[np.ndarray]) -> Tensor:  # [B, 3, S, S]
+        """Pictures [H, W, 3] uint8 RGB of any sizes to the network's normalised input."""
+        how, size = self.config.preprocessing, self.config.size
+        if how.resize == "uint8":  # mmdetection's way: OpenCV resizes in fixed point, and no other rounding equals that
+            pictures = [cv2.resize(picture, (size, size), interpolation=cv2.INTER_LINEAR) for picture in pictures]
+        device = self.priors.device
+        images = [
+            ops.preprocess(torch.from_numpy(picture)[None].to(device), size, how.mean, how.std) for picture in pictures
+        ]
+        return torch.cat(images).to(next(self.parameters()).dtype)
+
+    def detect(self, raw: RawOutputs, **options: Any) -> Detections:
+        """Threshold, decode and Fast NMS (section 4 of the paper), with the configuration's options unless given."""
+        return ops.detect(raw.box_deltas, raw.class_logits, raw.priors, **{**self.config.detect.kwargs(), **options})
+
+    def instances(
+        self, pictures: list[np.ndarray], raw: RawOutputs, found: Detections, score_threshold: float
+    ) -> list[Instances]:
+        """What scores above the threshold in each picture, with what its masks are made from."""
+        results = []
+        for b, picture in enumerate(pictures):
+            kept = found.prior[b] >= 0  # [D], rows that hold something
+            if score_threshold > 0:
+                kept &= found.score[b] > score_threshold
+            boxes, priors = found.boxes[b, kept], found.prior[b, kept]  # [N, 4], [N]
+            results.append(
+                Instances(
+                    boxes=self._in_pixels(boxes, picture),
+                    scores=found.score[b, kept],
+                    labels=found.label[b, kept],
+                    coefficients=raw.mask_coefficients[b, priors].float(),
+                    relative_boxes=boxes,
+                    prototypes=raw.prototypes[b].float().clone(),
+                    picture=picture,
+                    class_names=self.config.class_names,
+                    category_ids=self.config.category_ids,
+                )
+            )
+        return results
+
+    def _in_pixels(
+        self,
+        boxes: Tensor,  # [N, 4] xyxy, fractions of the picture
+        picture: np.ndarray,
+    ) -> Tensor:  # [N, 4] xyxy, pixels inside the picture
+        height, width, _ = picture.shape
+        edges = boxes.new_tensor([width, height, width, height])
+        pixels = boxes * edges
+        if self.config.integer_boxes:
+            pixels = pixels.trunc()
+        return pixels.nan_to_num(0.0).clamp(min=boxes.new_zeros(4), max=edges)
+
+
+def load(
+    path_or_name: str | os.PathLike[str],
+    device: str | torch.device | None = None,
+    config: str | None = None,
+    *,
+    freeze_batch_norm: bool = False,
+    num_classes: int | None = None,
+) -> Model:
+    """A model with trained weights, ready to predict.
+
+    Args:
+        path_or_name: a file of the original's, of mmdetection's or of ours, told apart by its keys; or the name of a
+            bundled model, "yolact_lite0_dogcat".
+        device: "cpu", "cuda", "cuda:1" or "auto", a GPU where there is one; None is the CPU.
+        config: the configuration's name, where the keys cannot tell it.
+        freeze_batch_norm: batch norm keeps its statistics and parameters, even when training.
+        num_classes: another number of classes than the file's: all else is taken over, a warning lists what was left.
+
+    Raises:
+        UserError: the file is no checkpoint or does not fit, the configuration is unknown, or the device is not there.
+    """
+    place = find_device(device)
+    checkpoint = read_checkpoint(_find_weights(path_or_name))
+    model = Model(choose_config(checkpoint, config, num_classes), freeze_batch_norm=freeze_batch_norm)
+    left = load_into(model, checkpoint)
+    if left:
+        warnings.warn(
+            f"{checkpoint.path}: of another number of classes, so not taken over: {', '.join(left)}", stacklevel=2
+        )
+    return model.to(place).eval()
+
+
+def create(
+    config: str,
+    num_classes: int | None = None,
+    *,
+    device: str | torch.device | None = None,
+    freeze_batch_norm: bool = False,
+) -> Model:
+    """A model of a named configuration with random weights, ready to train; `load` describes the arguments.
+
+    Raises:
+        UserError: the configuration is unknown, or the device is not there.
+    """
+    place = find_device(device)
+    return Model(get_config(config).with_num_classes(num_classes), freeze_batch_norm=freeze_batch_norm).to(place)
+
+
+def find_device(name: str | torch.device | None) -> torch.device:
+    """The device of that name; "auto" is a GPU where there is one, None the CPU.
+
+    Raises:
+        UserError: there is no such device here.
+    """
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "auto":
+        return torch.device("cuda" if count else "cpu")
+    try:
+        device = torch.device("cpu" if name is None else name)
+    except RuntimeError:
+        raise UserError(f"device {str(name)!r} is unknown; choose auto, cpu, cuda or cuda:N") from None
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"device {str(name)!r} is not supported; choose auto, cpu, cuda or cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= count:
+        raise UserError(
+            f"device {str(name)!r} is not there; torch {torch.__version__} sees {count or 'no'} CUDA devices"
+        )
+    return device
+
+
+def as_picture(picture: Picture) -> np.ndarray:  # [H, W, 3] uint8 RGB
+    """Read a file, or copy an array or a tensor: what an `Instances` keeps is its own."""
+    if isinstance(picture, (str, os.PathLike)):
+        return read_picture(picture)
+    if isinstance(picture, Tensor):
+        picture = picture.detach().cpu().numpy()
+        if picture.ndim == 3 and picture.shape[0] == 3 and picture.shape[2] != 3:
+            picture = picture.transpose(1, 2, 0)
+    if not isinstance(picture, np.ndarray):
+        raise TypeError(f"pictures must be paths, arrays or tensors, got {type(picture).__name__}")
+    if picture.dtype != np.uint8:
+        raise TypeError(f"pictures must be of dtype uint8, got {picture.dtype}")
+    if picture.ndim != 3 or picture.shape[2] != 3 or picture.size == 0:
+        raise ValueError(f"pictures must be of shape [H, W, 3] (tensors also [3, H, W]), got {list(picture.shape)}")
+    return np.array(picture, order="C")
+
+
+def _find_weights(path_or_name: str | os.PathLike[str]) -> Path:
+    bundled = {path.stem: path for path in BUNDLED.glob("*.pth")}
+    path = Path(path_or_name)
+    if path.exists() or path.name != str(path_or_name) or path.suffix:
+        return path
+    if path.name not in bundled:
+        raise UserError(f"{path}: no such file, nor a bundled model ({', '.join(bundled) or 'none is installed'})")
+    return bundled[path.name]
+
+
+@contextmanager
+def _inference(model: Yolact) -> Iterator[None]:
+    """Inference mode for a while; every module returns to the mode that it had."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
