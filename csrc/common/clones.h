@@ -12,10 +12,3 @@
 
 // What a cloned function calls must be compiled into it, or it would stay at the lowest level.
 #define YOLACT_INLINE inline __attribute__((always_inline))
-
-// Marks what kernels on the CPU and on the GPU share.
-#ifdef __CUDACC__
-#define YOLACT_HD __host__ __device__
-#else
-#define YOLACT_HD
-#endif

@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "clones.h"
+#include "host_device.h"
 
 namespace yolact {
 
@@ -19,7 +20,7 @@ constexpr int kMaxCharacters = 7;
 // Masks of more pixels than this have counts that COCO's 32 bits cannot hold.
 constexpr int64_t kMaxPixels = 0xFFFFFFFF;
 
-YOLACT_HD YOLACT_INLINE int leading_zeros(uint64_t value) {  // of a value that is not 0
+YOLACT_HD int leading_zeros(uint64_t value) {  // of a value that is not 0
 #ifdef __CUDA_ARCH__
   return __clzll(static_cast<long long>(value));
 #else
@@ -28,14 +29,14 @@ YOLACT_HD YOLACT_INLINE int leading_zeros(uint64_t value) {  // of a value that 
 }
 
 // How many characters `value` takes: its bits and a sign bit, five to a character.
-YOLACT_HD YOLACT_INLINE int characters_of(int64_t value) {
+YOLACT_HD int characters_of(int64_t value) {
   const uint64_t magnitude = static_cast<uint64_t>(value >= 0 ? value : ~value);
   return (65 - leading_zeros(magnitude | 1) + 4) / 5;
 }
 
 // The characters of `value`, the first in the lowest byte; bytes past characters_of(value) mean nothing.
 // Spreads the groups of five bits to bytes by halves, without a branch or a loop.
-YOLACT_HD YOLACT_INLINE uint64_t spell(int64_t value, int characters) {
+YOLACT_HD uint64_t spell(int64_t value, int characters) {
   uint64_t groups = static_cast<uint64_t>(value);
   groups = (groups & 0x00000000000FFFFFu) | (groups & 0x000000FFFFF00000u) << 12;
   groups = (groups & 0x000003FF000003FFu) | (groups & 0x000FFC00000FFC00u) << 6;
@@ -121,11 +122,11 @@ inline const char* message_of(RunError error) {
 // the counts that were read before it never cover more than `pixels`.
 class RunReader {
  public:
-  YOLACT_HD YOLACT_INLINE RunReader(const uint8_t* text, int64_t length, int64_t pixels)
+  YOLACT_HD RunReader(const uint8_t* text, int64_t length, int64_t pixels)
       : text_(text), end_(text + length), left_(pixels) {}
 
   // False at the end of the string, whether it is good or not.
-  YOLACT_HD YOLACT_INLINE bool next(int64_t* count) {
+  YOLACT_HD bool next(int64_t* count) {
     if (text_ == end_) return stop(left_ > 0 ? RunError::kTooShort : RunError::kNone);
     int64_t value = 0;
     for (int shift = 0;; shift += 5) {
@@ -151,7 +152,7 @@ class RunReader {
   RunError error = RunError::kNone;
 
  private:
-  YOLACT_HD YOLACT_INLINE bool stop(RunError why) {
+  YOLACT_HD bool stop(RunError why) {
     error = why;
     return false;
   }
