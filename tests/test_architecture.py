@@ -26,6 +26,7 @@ ALLOWED = {
     "draw": ANYBODY,
     "instances": ANYBODY | {"ops", "draw", "mask", "pictures"},
     "predictor": ANYBODY | {"ops", "models", "instances", "pictures"},
+    "run": ANYBODY | {"instances", "predictor", "pictures"},
     "data": ANYBODY | {"mask", "pictures"},
     "evaluation": ANYBODY | {"ops", "data", "instances", "predictor", "pictures", "mask"},
     "train": ANYBODY | {"ops", "models", "data", "evaluation", "predictor", "mask", "pictures"},
