@@ -6,6 +6,7 @@
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) && \
     !defined(YOLACT_NO_CLONES)
 #define YOLACT_CLONES __attribute__((target_clones("arch=skylake-avx512", "avx2", "default")))
+#define YOLACT_X86_VERSIONS  // a function may be written once more for a level, in its intrinsics
 #else
 #define YOLACT_CLONES
 #endif

@@ -23,6 +23,6 @@ STABLE_TORCH_LIBRARY(yolact, m) {
   m.def(
       "encode_run_lengths(Tensor masks, *, SymInt capacity)"
       " -> (Tensor data, Tensor length, Tensor needed, Tensor size)");
-  m.def("decode_run_lengths(Tensor data, Tensor length, Tensor size_tensor, SymInt[2] size) -> Tensor");
+  m.def("decode_run_lengths(Tensor data, Tensor length, Tensor needed, Tensor sizes, SymInt[2] size) -> Tensor");
   m.def("preprocess(Tensor pictures, SymInt[2] size, float[3] mean, float[3] std, *, bool round_to_uint8) -> Tensor");
 }

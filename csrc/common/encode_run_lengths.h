@@ -1,0 +1,25 @@
+// Masks to COCO strings.
+#pragma once
+
+#include <cstdint>
+
+#include "parallel.h"
+
+namespace yolact {
+
+struct EncodeRunLengthsArguments {
+  const uint8_t* masks;  // [count, height, width], zero or not, element strides below
+  int64_t stride[3];
+  int64_t count, height, width;  // height * width <= kMaxPixels
+  uint8_t* data;                 // [count, capacity], zeros past a row's length
+  int64_t capacity;
+  int64_t* length;  // [count], 0 where the row overflowed
+  int64_t* needed;  // [count]
+  int64_t* size;    // [count, 2]
+};
+
+namespace cpu {
+void encode_run_lengths(const EncodeRunLengthsArguments& arguments, const Parallel& parallel);
+}
+
+}  // namespace yolact

@@ -1,0 +1,42 @@
+#include "../common/encode_run_lengths.h"
+
+#include <tuple>
+
+#include "../common/run_lengths.h"
+#include "support.h"
+
+namespace yolact {
+namespace {
+
+std::tuple<Tensor, Tensor, Tensor, Tensor> encode_run_lengths_cpu(const Tensor& masks, int64_t capacity) {
+  check_shape(masks, "masks", {-1, -1, -1});
+  check_dtype(masks, "masks", {ScalarType::Bool, ScalarType::Byte});
+  STD_TORCH_CHECK(capacity > 0, "capacity must be at least 1, got ", capacity);
+  const int64_t count = masks.size(0), height = masks.size(1), width = masks.size(2);
+  STD_TORCH_CHECK(width == 0 || height <= kMaxPixels / width, "masks must have fewer than 2**32 pixels each, got ",
+                  shape_of(masks));
+
+  Tensor data = empty_on(masks, {count, capacity}, ScalarType::Byte);
+  Tensor length = empty_on(masks, {count}, ScalarType::Long);
+  Tensor needed = empty_on(masks, {count}, ScalarType::Long);
+  Tensor size = empty_on(masks, {count, 2}, ScalarType::Long);
+  EncodeRunLengthsArguments arguments{};
+  arguments.masks = static_cast<const uint8_t*>(masks.data_ptr());
+  for (int i = 0; i < 3; ++i) arguments.stride[i] = masks.stride(i);
+  arguments.count = count;
+  arguments.height = height;
+  arguments.width = width;
+  arguments.data = data.mutable_data_ptr<uint8_t>();
+  arguments.capacity = capacity;
+  arguments.length = length.mutable_data_ptr<int64_t>();
+  arguments.needed = needed.mutable_data_ptr<int64_t>();
+  arguments.size = size.mutable_data_ptr<int64_t>();
+  cpu::encode_run_lengths(arguments, torch_threads());
+  return {data, length, needed, size};
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(yolact, CPU, m) { m.impl("encode_run_lengths", TORCH_BOX(&encode_run_lengths_cpu)); }
+
+}  // namespace yolact
