@@ -1,0 +1,1 @@
+"""COCO-format data sets and the augmentation of their pictures, boxes and masks."""

@@ -1,0 +1,87 @@
+"""The endless stream of training samples: a pure function of the seed and the position in it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from yolact.data.augment import Augmentation, Sample, copy_paste, distort, mosaic, sample_view
+from yolact.data.coco import CocoDataset, Picture
+
+CACHE_BYTES = 1 << 28  # data sets that decode to less are kept decoded
+
+
+class SampleStream(torch.utils.data.Dataset[Sample]):
+    """Sample `position` of training: epoch after epoch of the data set, each in its own order, augmented.
+
+    Nothing is remembered from one sample to the next, so training resumes at a position alone, and any number of
+    workers draws the same samples.
+
+    Args:
+        dataset: the pictures.
+        size: height and width of a sample, the network's input.
+        augmentation: how strongly to augment.
+        fill: the colour of what lies outside a picture, RGB, 0..255.
+        seed: of the order and of every random choice.
+    """
+
+    def __init__(
+        self,
+        dataset: CocoDataset,
+        size: int,
+        augmentation: Augmentation,
+        fill: tuple[float, float, float],
+        seed: int,
+    ) -> None:
+        self.pictures = dataset.pictures
+        self.size = size
+        self.augmentation = augmentation
+        self.fill = fill
+        self.seed = seed
+        self._order: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, np.int64))
+        self._caches = sum(3 * p.height * p.width for p in dataset.pictures) <= CACHE_BYTES
+        self._pixels: dict[int, NDArray[np.uint8]] = {}
+
+    def __getitem__(self, position: int) -> Sample:
+        options = self.augmentation
+        rng = np.random.default_rng((self.seed, 1, position))
+        picture = self.pictures[self._index(position)]
+        if rng.random() < options.mosaic:
+            sample = self._mosaic(picture, rng)
+        else:
+            sample = self._view(picture, (self.size, self.size), rng)
+        if rng.random() < options.copy_paste:
+            other = self._view(self._any(rng), (self.size, self.size), rng)
+            sample = copy_paste(sample, other, options.min_visible, rng)
+        return replace(sample, image=distort(sample.image, options.photometric, rng))
+
+    def _index(self, position: int) -> int:
+        epoch, place = divmod(position, len(self.pictures))
+        if self._order[0] != epoch:
+            rng = np.random.default_rng((self.seed, 0, epoch))
+            self._order = (epoch, rng.permutation(len(self.pictures)))
+        return int(self._order[1][place])
+
+    def _any(self, rng: np.random.Generator) -> Picture:
+        return self.pictures[rng.integers(len(self.pictures))]
+
+    def _mosaic(self, first: Picture, rng: np.random.Generator) -> Sample:
+        pictures = [first, self._any(rng), self._any(rng), self._any(rng)]
+        y, x = (int(v) for v in rng.uniform(0.3, 0.7, 2) * self.size)
+        sizes = ((y, x), (y, self.size - x), (self.size - y, x), (self.size - y, self.size - x))
+        views = [self._view(p, size, rng) for p, size in zip(pictures, sizes, strict=True)]
+        return mosaic(views, (y, x), (self.size, self.size))
+
+    def _view(self, picture: Picture, size: tuple[int, int], rng: np.random.Generator) -> Sample:
+        return sample_view(picture, self._read(picture), size, self.augmentation, self.fill, rng)
+
+    def _read(self, picture: Picture) -> NDArray[np.uint8]:
+        pixels = self._pixels.get(picture.id)
+        if pixels is None:
+            pixels = picture.read()
+            if self._caches:
+                self._pixels[picture.id] = pixels
+        return pixels

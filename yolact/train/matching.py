@@ -1,0 +1,64 @@
+"""Which prior answers for which truth."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from yolact.config import TrainOptions
+
+BACKGROUND, NEUTRAL = -1, -2  # in place of the number of a truth
+
+
+def match(
+    priors: Tensor,  # [P, 4] cx cy w h, fractions
+    boxes: Tensor,  # [n, 4] xyxy, fractions
+    crowd_boxes: Tensor,  # [m, 4] xyxy, fractions
+    options: TrainOptions,
+) -> Tensor:  # [P] int64
+    """Match the priors of a picture with its truths (section 6 of the paper, as SSD does).
+
+    Every truth gets one prior whatever their overlap: the best pair of all is taken first, then the best of what is
+    left. Every other prior belongs to the truth it overlaps most, if that is enough.
+
+    Returns:
+        [P] int64, the truth that each prior answers for, or BACKGROUND or NEUTRAL.
+    """
+    corners = torch.cat([priors[:, :2] - priors[:, 2:] / 2, priors[:, :2] + priors[:, 2:] / 2], 1)
+    if len(boxes):
+        overlap = _intersection(boxes, corners)
+        iou = overlap / (_area(boxes)[:, None] + _area(corners) - overlap)  # [n, P]
+        best, matched = iou.max(0)
+        matched = matched.where(best >= options.positive_iou, NEUTRAL).where(best >= options.negative_iou, BACKGROUND)
+        for _ in range(min(iou.shape)):
+            pair = iou.argmax()
+            truth, prior = pair // len(priors), pair % len(priors)
+            matched[prior] = truth
+            iou[truth, :] = -1
+            iou[:, prior] = -1
+    else:
+        matched = torch.full((len(priors),), BACKGROUND, device=priors.device)
+    if len(crowd_boxes) and options.crowd_overlap is not None:
+        inside = (_intersection(crowd_boxes, corners) / _area(corners)).amax(0)
+        matched = matched.where((matched >= 0) | (inside <= options.crowd_overlap), NEUTRAL)
+    return matched
+
+
+def encode(
+    boxes: Tensor,  # [n, 4] xyxy, fractions
+    priors: Tensor,  # [n, 4] cx cy w h, fractions
+    variances: tuple[float, float],
+) -> Tensor:  # [n, 4]
+    """The deltas that decode to the boxes: centre offsets in sizes of the prior and log sizes, over the variances."""
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    offsets = (centres - priors[:, :2]) / (variances[0] * priors[:, 2:])
+    log_sizes = ((boxes[:, 2:] - boxes[:, :2]) / priors[:, 2:]).log() / variances[1]
+    return torch.cat([offsets, log_sizes], 1)
+
+
+def _area(boxes: Tensor) -> Tensor:
+    return (boxes[:, 2:] - boxes[:, :2]).prod(1)
+
+
+def _intersection(a: Tensor, b: Tensor) -> Tensor:  # [n, 4], [P, 4] -> [n, P]
+    return (torch.minimum(a[:, None, 2:], b[:, 2:]) - torch.maximum(a[:, None, :2], b[:, :2])).clamp(min=0).prod(2)
