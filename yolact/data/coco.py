@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from yolact.errors import UserError
+from yolact.pictures import read_picture
 
 Segmentation = list[NDArray[np.float64]] | dict[str, Any]  # polygons [n, 2] in pixels, or a COCO RLE
 
@@ -47,11 +47,7 @@ class Picture:
         Raises:
             UserError: the file is missing, cannot be decoded, or is not of the annotated size.
         """
-        if not self.path.is_file():
-            raise UserError(f"{self.path}: there is no such picture")
-        pixels = cv2.imread(str(self.path), cv2.IMREAD_COLOR_RGB)
-        if pixels is None:
-            raise UserError(f"{self.path}: cannot be decoded as a picture")
+        pixels = read_picture(self.path)
         if pixels.shape[:2] != (self.height, self.width):
             found = f"{pixels.shape[1]}x{pixels.shape[0]}"
             raise UserError(f"{self.path}: is {found}, its annotations say {self.width}x{self.height}")

@@ -86,19 +86,20 @@ def classification_loss(
     targets: Sequence[Targets],
     options: TrainOptions,
 ) -> Tensor:
-    """Cross entropy, summed over the positives and the hardest negatives of each picture (three a positive)."""
+    """Cross entropy, summed over the positives and the hardest negatives of each picture, three a positive.
+
+    The hardest are those of the largest cross entropy, which of background is logsumexp(logits) - logits[0].
+    """
     wanted = torch.zeros_like(matched)
     for row, answers, target in zip(wanted, matched, targets, strict=True):
         positive = answers >= 0
         row[positive] = target.labels[~target.crowd][answers[positive]] + 1
     entropy = F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="none").view_as(matched)
     with torch.no_grad():
-        foreground = torch.logsumexp(logits, 2) - logits[..., 0]  # of a negative its cross entropy as well
-        hardness = foreground if options.rank_negatives_by == "foreground" else entropy
-        hardness = hardness.masked_fill(matched != BACKGROUND, -torch.inf)
+        hardness = entropy.masked_fill(matched != BACKGROUND, -torch.inf)
         positives = (matched >= 0).sum(1, keepdim=True)
         quota = torch.where(positives > 0, options.negatives_per_positive * positives, EMPTY_PICTURE_NEGATIVES)
-        rank = hardness.argsort(1, descending=True, stable=True).argsort(1)
+        rank = hardness.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
         counted = (matched >= 0) | ((matched == BACKGROUND) & (rank < quota))
     return (entropy * counted).sum()
 
@@ -130,8 +131,10 @@ def mask_loss(
     # Cropped as the predictions are: by the box, a cell wider on every side.
     inside_x = (columns >= (x1 - 1).clamp(min=0)[:, None]) & (columns < (x2 + 1).clamp(max=w)[:, None])  # [p, w]
     inside_y = (rows >= (y1 - 1).clamp(min=0)[:, None]) & (rows < (y2 + 1).clamp(max=h)[:, None])  # [p, h]
-    logits = coefficients @ prototypes.flatten(0, 1).T
-    entropy = F.binary_cross_entropy_with_logits(logits.view(-1, h, w), wanted, reduction="none")
+    # From probabilities, not from logits: where a sigmoid rounds to 0 or 1 and is wrong, the original counts a loss of
+    # 100 without a gradient.
+    probabilities = torch.sigmoid(coefficients @ prototypes.flatten(0, 1).T).view(-1, h, w)
+    entropy = F.binary_cross_entropy(probabilities, wanted, reduction="none")
     entropy = torch.einsum("phw,ph,pw->p", entropy, inside_y.float(), inside_x.float())
     term = (entropy / ((x2 - x1) * (y2 - y1))).sum()
     if options.rescale_sampled_masks and len(truth):
@@ -146,8 +149,7 @@ def semantic_loss(
 ) -> Tensor:
     """Binary cross entropy of each class with the union of its objects, over h * w."""
     classes, h, w = logits.shape
-    wanted = logits.new_zeros(classes, h, w)
-    wanted.index_reduce_(0, labels, shrink_masks(masks, (h, w)), "amax")
+    wanted = logits.new_zeros(classes, h, w).index_add_(0, labels, shrink_masks(masks, (h, w))).clamp_(max=1)
     return F.binary_cross_entropy_with_logits(logits, wanted, reduction="sum") / (h * w)
 
 
