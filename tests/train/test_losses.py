@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Iterator
-from dataclasses import replace
 from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from conftest import shared_path
 
-from tests.conftest import shared_path
 from yolact.config import get_config
 from yolact.models.checkpoint import load_into, read_checkpoint
 from yolact.models.yolact import Yolact
-from yolact.structures import RawOutputs
 from yolact.train import Targets, loss_terms
-from yolact.train.losses import losses, shrink_masks
 
 RELATIVE = 1e-3  # a hundred convolutions add up in another order than where the golden values were made
 
 # Relative centre, radii and class of the elliptic truths of the golden batch, a picture and its mirror image.
 ELLIPSES = (
-    ((0.30, 0.40, 0.18, 0.22, 0), (0.70, 0.60, 0.25, 0.30, 17), (0.15, 0.80, 0.06, 0.05, 2), (0.85, 0.20, 0.10, 0.15, 0)),
+    (
+        (0.30, 0.40, 0.18, 0.22, 0),
+        (0.70, 0.60, 0.25, 0.30, 17),
+        (0.15, 0.80, 0.06, 0.05, 2),
+        (0.85, 0.20, 0.10, 0.15, 0),
+    ),
     ((0.50, 0.50, 0.40, 0.35, 56), (0.25, 0.25, 0.08, 0.12, 17), (0.75, 0.85, 0.12, 0.08, 79)),
 )
 CROWDS = ((3,), ())
@@ -34,7 +34,9 @@ CROWDS = ((3,), ())
 def ellipse_targets(ellipses: tuple, crowds: tuple[int, ...], size: int) -> Targets:
     cx, cy, rx, ry = torch.tensor([e[:4] for e in ellipses]).T
     centres = (torch.arange(size) + 0.5) / size
-    masks = ((centres - cx[:, None]) / rx[:, None])[:, None, :] ** 2 + ((centres - cy[:, None]) / ry[:, None])[..., None] ** 2
+    masks = ((centres - cx[:, None]) / rx[:, None])[:, None, :] ** 2 + ((centres - cy[:, None]) / ry[:, None])[
+        ..., None
+    ] ** 2
     return Targets(
         boxes=torch.stack([cx - rx, cy - ry, cx + rx, cy + ry], 1).clamp(0, 1),
         labels=torch.tensor([e[4] for e in ellipses]),
@@ -58,7 +60,10 @@ def test_loss_terms_match_the_originals(golden_weights: ModuleType, tmp_path) ->
     keys = json.loads(shared_path("golden/yolact_base.json").read_text())["keys"]
     config = get_config("yolact_base")
     path = tmp_path / "yolact_base.pth"
-    torch.save({name: torch.from_numpy(np.asarray(golden_weights.tensor_for(name, shape))) for name, shape in keys.items()}, path)
+    torch.save(
+        {name: torch.from_numpy(np.asarray(golden_weights.tensor_for(name, shape))) for name, shape in keys.items()},
+        path,
+    )
     model = Yolact(config, freeze_batch_norm=True).train()
     load_into(model, read_checkpoint(path))
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pycocotools import mask
 
-from yolact import mask
 from yolact.data.coco import Picture, Truth
 
 CROP_OVERLAPS = (None, 0.1, 0.3, 0.5, 0.7, 0.9)  # None: the whole picture; else what the best box must overlap by
@@ -107,7 +107,7 @@ def render(
         if not np.array_equal(boxes[i], moved) or matrix[0, 1] or matrix[1, 0]:
             boxes[i] = _mask_bounds(masks[i])  # the box of what is still seen
     labels = np.array([t.label for t in picture.truths], np.int64)
-    return Sample(image, boxes, labels, masks, crowd).select(masks.any((1, 2)))
+    return Sample(image, boxes, labels, masks, crowd).select(_seen(masks))
 
 
 def mosaic(samples: list[Sample], split: tuple[int, int], size: tuple[int, int]) -> Sample:
@@ -131,7 +131,7 @@ def copy_paste(sample: Sample, other: Sample, min_visible: float, rng: np.random
     other = other.select(~other.crowd & (rng.random(len(other.labels)) < 0.5))
     if not len(other.labels):
         return sample
-    pasted = other.masks.any(0)
+    pasted = np.logical_or.reduce(other.masks)
     left = sample.masks & ~pasted
     before, after = sample.masks.sum((1, 2)), left.sum((1, 2))
     boxes = sample.boxes.copy()
@@ -215,14 +215,13 @@ def _warp(
 ) -> NDArray[np.uint8]:
     half = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])  # OpenCV counts from pixel centres
     matrix = np.linalg.inv(half) @ matrix @ half
-    return cv2.warpAffine(
+    moved = cv2.warpAffine(
         pixels, matrix[:2], (size[1], size[0]), flags=how, borderMode=cv2.BORDER_CONSTANT, borderValue=fill
     )
+    return moved.astype(np.uint8, copy=False)
 
 
-def _rasterise(
-    truth: Truth, picture: Picture, matrix: NDArray[np.float64], size: tuple[int, int]
-) -> NDArray[np.bool_]:
+def _rasterise(truth: Truth, picture: Picture, matrix: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.bool_]:
     if isinstance(truth.segmentation, list):
         polygons = [p @ matrix[:2, :2].T + matrix[:2, 2] for p in truth.segmentation]
         rles = mask.frPyObjects([p.ravel().tolist() for p in polygons], *size)
@@ -245,6 +244,11 @@ def _mask_bounds(pixels: NDArray[np.bool_]) -> NDArray[np.float32]:
     if not len(xs):
         return np.zeros(4, np.float32)
     return np.array((xs[0], ys[0], xs[-1] + 1, ys[-1] + 1), np.float32)
+
+
+def _seen(masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """[n], which masks hold a pixel."""
+    return np.array(np.count_nonzero(masks, axis=(1, 2)) > 0)
 
 
 def _area(box: NDArray[np.float32]) -> float:

@@ -100,7 +100,9 @@ def _parse(content: Any, images: Path) -> CocoDataset:
     if not content["categories"]:
         raise UserError("names no category")
 
-    categories = sorted((_field(c, "id", int, "category"), str(_field(c, "name", str, "category"))) for c in content["categories"])
+    categories = sorted(
+        (_field(c, "id", int, "category"), str(_field(c, "name", str, "category"))) for c in content["categories"]
+    )
     category_ids = tuple(id for id, _ in categories)
     if len(set(category_ids)) != len(category_ids):
         raise UserError("names a category id twice")
@@ -129,7 +131,12 @@ def _parse(content: Any, images: Path) -> CocoDataset:
             truths[image_id].append(truth)
 
     pictures = tuple(
-        Picture(image["id"], images / _field(image, "file_name", str, f"picture {image['id']}"), *sizes[image["id"]], tuple(truths[image["id"]]))
+        Picture(
+            image["id"],
+            images / _field(image, "file_name", str, f"picture {image['id']}"),
+            *sizes[image["id"]],
+            tuple(truths[image["id"]]),
+        )
         for image in content["images"]
     )
     return CocoDataset(pictures, tuple(name for _, name in categories), category_ids)

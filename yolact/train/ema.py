@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import nn
+
+from yolact.models.yolact import Yolact
 
 
 class WeightAverage:
@@ -16,13 +17,13 @@ class WeightAverage:
         decay: how much of the average stays at an update; less in the first ones, or the start would weigh too much.
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
+    def __init__(self, model: Yolact, decay: float) -> None:
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         self.decay = decay
         self.updates = 0
 
     @torch.no_grad()
-    def update(self, model: nn.Module) -> None:
+    def update(self, model: Yolact) -> None:
         """Move towards the trained network; counters and the like are copied."""
         self.updates += 1
         weight = 1 - min(self.decay, self.updates / (self.updates + 10))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from yolact.config import TrainOptions
@@ -17,7 +17,7 @@ FREEZE_BELOW = 6  # pictures a batch: fewer have no statistics that batch norm c
 class Recipe:
     """A way to train, over the `TrainOptions` of a configuration."""
 
-    augmentation: Augmentation = Augmentation()
+    augmentation: Augmentation = field(default_factory=Augmentation)
     options: TrainOptions | None = None  # instead of the configuration's own
     schedule: Literal["steps", "cosine"] = "steps"
     ema_decay: float | None = None  # of the averaged weights that are kept beside those trained

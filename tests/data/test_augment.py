@@ -1,0 +1,188 @@
+"""Augmentation: picture, boxes and masks move together, and a seed fixes everything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from yolact.data.augment import Augmentation, Sample, copy_paste, distort, mosaic, render, window_to_size
+from yolact.data.coco import CocoDataset, Picture, Truth
+from yolact.data.samples import SampleStream
+
+STRONG = Augmentation(rotation=20.0, mosaic=0.4, copy_paste=0.4)
+GREY = (127.0, 127.0, 127.0)
+
+
+def disc(cx: float, cy: float, radius: float) -> np.ndarray:
+    turn = np.linspace(0, 2 * np.pi, 60, endpoint=False)
+    return np.stack([cx + radius * np.cos(turn), cy + radius * np.sin(turn)], 1)
+
+
+def make_picture(path: Path, id: int, rng: np.random.Generator) -> Picture:
+    """A picture whose objects are discs, each of one colour on black: polygons, and one RLE crowd."""
+    height, width = int(rng.integers(60, 120)), int(rng.integers(60, 120))
+    pixels = np.zeros((height, width, 3), np.uint8)
+    truths = []
+    for label in range(3):
+        radius = rng.uniform(8, 20)
+        cx, cy = rng.uniform(radius, width - radius), rng.uniform(radius, height - radius)
+        ys, xs = np.mgrid[:height, :width] + 0.5
+        inside = (xs - cx) ** 2 + (ys - cy) ** 2 < radius**2
+        pixels[inside] = (0, 0, 0)
+        pixels[inside, label] = 255
+        segmentation: object = [disc(cx, cy, radius)]
+        if label == 2:
+            columns = inside.T.ravel()
+            ends = np.flatnonzero(np.diff(np.concatenate([[False], columns, [False]])))
+            counts = np.diff(np.concatenate([[0], ends, [columns.size]])).tolist()
+            segmentation = {"size": [height, width], "counts": counts}
+        box = np.array((cx - radius, cy - radius, cx + radius, cy + radius), np.float32)
+        truths.append(Truth(box, label, segmentation, crowd=label == 2))
+    cv2.imwrite(str(path), pixels[..., ::-1])
+    return Picture(id, path, height, width, tuple(truths))
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> CocoDataset:
+    rng = np.random.default_rng(0)
+    pictures = tuple(make_picture(tmp_path / f"{i}.png", i, rng) for i in range(4))
+    return CocoDataset(pictures, ("r", "g", "b"), (1, 2, 3))
+
+
+def equal(a: Sample, b: Sample) -> bool:
+    return all(np.array_equal(getattr(a, name), getattr(b, name)) for name in vars(a))
+
+
+def bounds(mask: np.ndarray) -> np.ndarray:
+    ys, xs = np.nonzero(mask)
+    return np.array((xs.min(), ys.min(), xs.max() + 1, ys.max() + 1))
+
+
+def test_masks_stay_in_their_boxes(dataset: CocoDataset) -> None:
+    stream = SampleStream(dataset, 96, STRONG, GREY, seed=1)
+    seen = 0
+    for position in range(100):
+        sample = stream[position]
+        assert sample.image.shape == (96, 96, 3)
+        assert (sample.boxes >= 0).all()
+        assert (sample.boxes <= 96).all()
+        for box, mask in zip(sample.boxes, sample.masks, strict=True):
+            outside = np.maximum(box[:2] - bounds(mask)[:2], bounds(mask)[2:] - box[2:])
+            assert outside.max() <= 1, "within a pixel"
+            assert (box[2:] > box[:2]).all()
+            seen += 1
+    assert seen > 200
+
+
+def test_masks_lie_on_their_objects(dataset: CocoDataset) -> None:
+    """A disc has the colour of its label, so under its mask there is little else, wherever the map takes it."""
+    options = Augmentation(photometric=0, rotation=20.0, mosaic=0.5)
+    stream = SampleStream(dataset, 96, options, GREY, seed=2)
+    shares = []
+    for position in range(100):
+        sample = stream[position]
+        for label, mask in zip(sample.labels, sample.masks, strict=True):
+            others = sample.masks[sample.labels != label]
+            alone = mask & ~np.logical_or.reduce(others) if len(others) else mask
+            if alone.sum() > 100:
+                shares.append((sample.image[alone][:, label] > 127).mean())
+    assert len(shares) > 100
+    assert np.quantile(shares, 0.05) > 0.9
+
+
+def test_a_seed_fixes_every_sample(dataset: CocoDataset) -> None:
+    a, b = (SampleStream(dataset, 64, STRONG, GREY, seed=5) for _ in range(2))
+    for position in (11, 0, 7):
+        assert equal(a[position], b[position]), "whatever was asked for before"
+    assert not np.array_equal(a[0].image, SampleStream(dataset, 64, STRONG, GREY, seed=6)[0].image)
+
+
+def test_an_epoch_shows_every_picture_once(dataset: CocoDataset) -> None:
+    stream = SampleStream(dataset, 32, Augmentation.none(), GREY, seed=0)
+    for epoch in range(3):
+        shown = [stream[4 * epoch + i].image.tobytes() for i in range(4)]
+        assert len(set(shown)) == 4
+
+
+def test_without_augmentation_a_picture_is_only_resized(dataset: CocoDataset) -> None:
+    picture = dataset.pictures[0]
+    pixels = picture.read()
+    sample = render(picture, pixels, window_to_size((0, 0, picture.width, picture.height), (80, 64)), (80, 64))
+    resized = cv2.resize(pixels, (64, 80), interpolation=cv2.INTER_LINEAR)
+    inside = np.s_[2:-2, 2:-2]  # at the edge the one blends with the fill, the other repeats the picture
+    difference = np.abs(sample.image.astype(int) - resized)[inside]
+    assert difference.mean() < 1
+    scale = np.array((64 / picture.width, 80 / picture.height) * 2)
+    np.testing.assert_allclose(sample.boxes, np.stack([t.box for t in picture.truths]) * scale, rtol=1e-5)
+
+
+def test_mirrored_twice_is_the_same(dataset: CocoDataset) -> None:
+    picture = dataset.pictures[1]
+    pixels, size = picture.read(), (64, 64)
+    plain = window_to_size((0, 0, picture.width, picture.height), size)
+    mirror = np.array([[-1, 0, 64], [0, 1, 0], [0, 0, 1]])
+    once, twice = (render(picture, pixels, m, size) for m in (mirror @ plain, mirror @ mirror @ plain))
+    assert equal(twice, render(picture, pixels, plain, size))
+    reference = render(picture, pixels, plain, size)
+    np.testing.assert_allclose(
+        once.boxes[:, [2, 1, 0, 3]] * (-1, 1, -1, 1) + (64, 0, 64, 0), reference.boxes, atol=1e-4
+    )
+    assert (once.masks[..., ::-1] != reference.masks).mean() < 0.01
+
+
+def test_what_is_cut_away_becomes_a_crowd_and_then_nothing(dataset: CocoDataset) -> None:
+    picture = dataset.pictures[2]
+    x1, y1, x2, _ = (float(v) for v in picture.truths[0].box)
+    pixels = picture.read()
+
+    def left_of(edge: float) -> Sample:
+        matrix = window_to_size((edge - 200, y1 - 100, edge, y1 + 100), (200, 200))
+        return render(picture, pixels, matrix, (200, 200), min_visible=0.3)
+
+    def crowd_of_first(sample: Sample) -> list[bool]:
+        return sample.crowd[sample.labels == 0].tolist()
+
+    assert crowd_of_first(left_of(x1 + 0.5 * (x2 - x1))) == [False]
+    assert crowd_of_first(left_of(x1 + 0.2 * (x2 - x1))) == [True]
+    assert crowd_of_first(left_of(x1 - 1)) == []
+
+
+def plain_sample(size: tuple[int, int], box: tuple[int, int, int, int], label: int, colour: int) -> Sample:
+    x1, y1, x2, y2 = box
+    mask = np.zeros((1, *size), bool)
+    mask[0, y1:y2, x1:x2] = True
+    image = np.full((*size, 3), colour, np.uint8)
+    return Sample(image, np.array([box], np.float32), np.array([label]), mask, np.array([False]))
+
+
+def test_copy_paste_cuts_away_what_it_covers() -> None:
+    below = plain_sample((20, 20), (0, 0, 10, 10), 0, 50)
+    above = plain_sample((20, 20), (5, 0, 15, 10), 1, 200)
+    rng = np.random.default_rng(0)
+    result = next(r for r in (copy_paste(below, above, 0.3, rng) for _ in range(50)) if len(r.labels) == 2)
+    assert result.labels.tolist() == [0, 1]
+    assert result.boxes.tolist() == [[0, 0, 5, 10], [5, 0, 15, 10]]
+    assert not (result.masks[0] & result.masks[1]).any()
+    assert (result.image[..., 0] == np.where(above.masks[0], 200, 50)).all()
+
+
+def test_mosaic_places_four() -> None:
+    sizes = ((8, 12), (8, 20), (24, 12), (24, 20))
+    parts = [plain_sample(size, (1, 2, 5, 6), i, 10 * i) for i, size in enumerate(sizes)]
+    result = mosaic(parts, (8, 12), (32, 32))
+    assert result.boxes.tolist() == [[1, 2, 5, 6], [13, 2, 17, 6], [1, 10, 5, 14], [13, 10, 17, 14]]
+    assert [result.image[y, x, 0] for y, x in ((0, 0), (0, 31), (31, 0), (31, 31))] == [0, 10, 20, 30]
+    for box, mask in zip(result.boxes, result.masks, strict=True):
+        assert bounds(mask).tolist() == box.tolist()
+
+
+def test_distortion_is_seeded_and_can_be_off() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    assert np.array_equal(distort(image, 0.0, np.random.default_rng(1)), image)
+    first, again, other = (distort(image, 1.0, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+    assert not np.array_equal(first, image)

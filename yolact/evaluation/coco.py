@@ -1,0 +1,113 @@
+"""COCO's twelve numbers for boxes and for masks, by pycocotools' own evaluation."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from yolact.data.coco import read_coco
+from yolact.errors import UserError
+from yolact.predictor import Model
+
+METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+SCORE_THRESHOLD = 0.05  # what the published numbers were counted at
+
+
+def detect_dataset(
+    model: Model, annotations: str | Path, images: str | Path, batch_size: int = 1
+) -> Iterator[list[dict[str, Any]]]:
+    """Detect on every picture of a data set, for `evaluate`: at most 100 a picture, scores above 0.05.
+
+    Args:
+        model: its category ids are the data set's.
+        annotations: the JSON file that names the pictures; the truths in it are not looked at.
+        images: the folder that its file names are relative to.
+
+    Yields:
+        COCO results, a list for each picture, in the file's order.
+
+    Raises:
+        UserError: the file or a picture does not read, or the model was trained for other categories.
+    """
+    dataset = read_coco(annotations, images)
+    unknown = sorted(set(model.config.category_ids) - set(dataset.category_ids))
+    if unknown:
+        raise UserError(f"{annotations}: the model detects category ids {unknown} that are not in it")
+    pictures = iter(dataset.pictures)
+    while batch := list(islice(pictures, batch_size)):
+        detected = model.predict([picture.read() for picture in batch], score_threshold=SCORE_THRESHOLD)
+        for picture, instances in zip(batch, detected, strict=True):
+            yield instances.to_coco(picture.id)
+
+
+def evaluate(results: str | Path | Sequence[dict[str, Any]], annotations: str | Path) -> dict[str, dict[str, float]]:
+    """Score a COCO results list against the truth.
+
+    Args:
+        results: the list or the JSON file that holds it.
+        annotations: the truth, a JSON file in COCO's format.
+
+    Returns:
+        "bbox" and "segm", each where the results have it: the METRICS, 0..1, or -1 where the truth has nothing to
+        count. The area of a detection is its box's in "bbox", its mask's in "segm".
+
+    Raises:
+        UserError: a file does not read, is of another format, or the results name pictures that the truth lacks;
+            pycocotools is not installed.
+    """
+    try:
+        from pycocotools.coco import COCO
+    except ImportError:
+        raise UserError("evaluation needs pycocotools: pip install 'yolact[eval]'") from None
+    if isinstance(results, (str, Path)):
+        results = _read_json(Path(results))
+    if not isinstance(results, (list, tuple)) or not all(isinstance(r, dict) for r in results):
+        raise UserError("the results are no list of detections")
+    truth = COCO()
+    truth.dataset = _read_json(Path(annotations))
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools tells its progress
+        try:
+            truth.createIndex()
+            strangers = {r["image_id"] for r in results} - truth.imgs.keys()
+        except (KeyError, TypeError, AttributeError) as error:
+            raise UserError(
+                f"{annotations}: does not fit the results, or one of them is not in COCO's format ({error!r})"
+            ) from None
+        if strangers or not truth.imgs:
+            raise UserError(f"{annotations}: has no pictures {sorted(strangers)[:3]}, which the results name")
+        kinds = {"bbox": "bbox", "segm": "segmentation"}
+        return {
+            kind: _evaluate(truth, results, kind, key) for kind, key in kinds.items() if all(key in r for r in results)
+        }
+
+
+def _evaluate(truth: Any, results: Sequence[dict[str, Any]], kind: str, key: str) -> dict[str, float]:
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    if results:
+        # Of this kind alone: given both, pycocotools would take a mask's area from its box.
+        detections = truth.loadRes([{k: r[k] for k in ("image_id", "category_id", "score", key)} for r in results])
+    else:
+        detections = COCO()
+        detections.dataset = {**truth.dataset, "annotations": []}
+        detections.createIndex()
+    evaluation = COCOeval(truth, detections, kind)
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    return dict(zip(METRICS, map(float, evaluation.stats), strict=True))
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise UserError(f"{path}: is not JSON ({error})") from None
