@@ -49,6 +49,12 @@ def test_forward_rejects_another_size(shape: tuple[int, ...]) -> None:
     assert str(list(shape)) in str(error.value)
 
 
+def test_outputs_need_no_copy_to_have_channels_last() -> None:
+    model = Yolact(SMALL).eval()
+    with torch.no_grad():
+        assert model(images()).prototypes.is_contiguous()
+
+
 def test_forward_of_no_pictures() -> None:
     raw = Yolact(SMALL).eval()(images(batch=0))
     assert raw.box_deltas.shape == (0, sum(SMALL.level_sizes), 4)
