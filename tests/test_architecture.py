@@ -21,7 +21,7 @@ ALLOWED = {
     "config": {"errors", "classes"},
     "mask": set(),
     "pictures": {"errors"},
-    "ops": ANYBODY,
+    "ops": ANYBODY | {"mask"},
     "models": ANYBODY | {"ops"},
     "draw": ANYBODY,
     "instances": ANYBODY | {"ops", "draw", "mask", "pictures"},

@@ -1,5 +1,6 @@
 """The operators once more in plain torch, written to be read: what every kernel is proven against."""
 
 from yolact.ops.reference.preprocess import preprocess
+from yolact.ops.reference.run_lengths import decode_run_lengths, encode_run_lengths
 
-__all__ = ["preprocess"]
+__all__ = ["decode_run_lengths", "encode_run_lengths", "preprocess"]

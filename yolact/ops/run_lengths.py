@@ -1,0 +1,119 @@
+"""COCO run lengths as tensors of fixed shape, and what turns them into results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# Bytes a row where the caller names no capacity: a page. Of the 7,214 strings that the published models gave on 100
+# COCO pictures 24 are longer; those overflow and are told.
+DEFAULT_CAPACITY = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class RunLengths:
+    """Masks as COCO's compressed run-length strings, one a row, without a host's knowledge of their lengths.
+
+    A row whose `needed` exceeds the capacity overflowed: its data mean nothing and its length is 0.
+    """
+
+    data: Tensor  # [M, capacity] uint8, the characters; zeros past the length
+    length: Tensor  # [M] int64, bytes that count
+    needed: Tensor  # [M] int64, bytes that the whole string takes
+    size: Tensor  # [M, 2] int64, (height, width) of the mask
+
+    def __len__(self) -> int:
+        return self.data.shape[0]
+
+    def __getitem__(self, rows: list[int] | slice) -> RunLengths:
+        """Return some of the rows."""
+        return RunLengths(self.data[rows], self.length[rows], self.needed[rows], self.size[rows])
+
+    def to_coco(self) -> list[dict[str, Any]]:
+        """Return a dictionary a row, {"size": [H, W], "counts": str}; synchronises where the tensors are on a GPU.
+
+        Raises:
+            ValueError: a row overflowed; the first such row is named with the bytes that it needs.
+        """
+        capacity = self.data.shape[1]
+        needed, sizes = self.needed.tolist(), self.size.tolist()
+        longest = max(needed, default=0)
+        if longest > capacity:
+            row = next(row for row, bytes_needed in enumerate(needed) if bytes_needed > capacity)
+            raise ValueError(f"row {row} overflowed: it needs {needed[row]} bytes, the capacity is {capacity}")
+        text = self.data[:, :longest].cpu().numpy().tobytes().decode("ascii")
+        return [
+            {"size": size, "counts": text[row * longest : row * longest + length]}
+            for row, (size, length) in enumerate(zip(sizes, needed, strict=True))
+        ]
+
+    def decode(self, size: tuple[int, int] | None = None) -> Tensor:  # [M, H, W] bool
+        """Return the masks; see `yolact.ops.decode_run_lengths`."""
+        from yolact.ops.decode_run_lengths import decode_run_lengths
+
+        return decode_run_lengths(self, size)
+
+    @staticmethod
+    def from_coco(
+        rles: Sequence[dict[str, Any]],  # each with "size" and "counts"
+        *,
+        device: torch.device | str = "cpu",
+    ) -> RunLengths:
+        """Return the rows of COCO's dictionaries; the capacity is the longest string's length, or 1.
+
+        Args:
+            rles: dictionaries with "size", (height, width), and "counts": a str, bytes, or uncompressed, a list of
+                whole numbers. Strings are taken as they are: decoding tells the broken ones.
+            device: where the tensors are to lie.
+
+        Raises:
+            TypeError, ValueError: an entry of another form, named by its place.
+        """
+        texts = [_string_of(rle, place) for place, rle in enumerate(rles)]
+        capacity = max((len(text) for text in texts), default=0) or 1
+        padded = bytearray().join(text.ljust(capacity, b"\0") for text in texts)
+        data = torch.frombuffer(padded, dtype=torch.uint8) if padded else torch.empty(0, dtype=torch.uint8)
+        length = torch.tensor([len(text) for text in texts], dtype=torch.int64, device=device)
+        size = torch.tensor([list(rle["size"]) for rle in rles], dtype=torch.int64, device=device)
+        return RunLengths(data.view(-1, capacity).to(device), length, length.clone(), size.view(-1, 2))
+
+
+torch.export.register_dataclass(RunLengths, serialized_type_name="yolact.RunLengths")
+
+
+def _string_of(rle: dict[str, Any], place: int) -> bytes:
+    """The string of one COCO dictionary, whatever the form of its counts."""
+    if not isinstance(rle, dict) or not {"size", "counts"} <= rle.keys():
+        raise TypeError(f"rles[{place}] must be a dictionary with size and counts, got {rle!r}")
+    if len(rle["size"]) != 2:
+        raise ValueError(f"the size of rles[{place}] must be (height, width), got {rle['size']!r}")
+    counts = rle["counts"]
+    if isinstance(counts, str):
+        return counts.encode()
+    if isinstance(counts, bytes):
+        return counts
+    if isinstance(counts, list):
+        from yolact import mask
+
+        return mask.frPyObjects(rle, *rle["size"])["counts"]
+    raise TypeError(f"the counts of rles[{place}] must be str, bytes or a list, got {type(counts).__name__}")
+
+
+def exact_rles(
+    run_lengths: RunLengths,
+    encode_again: Callable[[list[int], int], RunLengths],  # (rows, a capacity that suffices)
+) -> list[dict[str, Any]]:
+    """Return `run_lengths.to_coco()`, but with the rows that overflowed encoded again."""
+    needed, capacity = run_lengths.needed.tolist(), run_lengths.data.shape[1]
+    overflowed = [row for row, bytes_needed in enumerate(needed) if bytes_needed > capacity]
+    if not overflowed:
+        return run_lengths.to_coco()
+    good = [row for row, bytes_needed in enumerate(needed) if bytes_needed <= capacity]
+    rles = dict(zip(good, run_lengths[good].to_coco(), strict=True))
+    again = encode_again(overflowed, max(needed))
+    rles.update(zip(overflowed, again.to_coco(), strict=True))
+    return [rles[row] for row in range(len(needed))]
