@@ -64,8 +64,8 @@ class InvertedResidual(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         x = inputs
         if self._expand_conv is not None:
-            x = F.relu6(self._bn0(self._expand_conv(x)))
-        x = F.relu6(self._bn1(self._depthwise_conv(x)))
+            x = F.relu6(self._bn0(self._expand_conv(x)), inplace=True)
+        x = F.relu6(self._bn1(self._depthwise_conv(x)), inplace=True)
         x = self._bn2(self._project_conv(x))
         return x + inputs if self.residual else x
 
@@ -92,7 +92,7 @@ class EfficientNetLite0(nn.Module):
         self,
         x: Tensor,  # [B, 3, S, S]
     ) -> list[Tensor]:  # C3 [B, 40, S/8, S/8], C4 [B, 112, S/16, S/16], C5 [B, 320, S/32, S/32]
-        x = F.relu6(self._bn0(self._conv_stem(x)))  # [B, 32, S/2, S/2]
+        x = F.relu6(self._bn0(self._conv_stem(x)), inplace=True)  # [B, 32, S/2, S/2]
         features = []
         for index, block in enumerate(self._blocks):
             x = block(x)

@@ -30,9 +30,9 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
-        x = F.relu(self.bn1(self.conv1(x)))
-        x = F.relu(self.bn2(self.conv2(x)))
-        return F.relu(self.bn3(self.conv3(x)) + shortcut)
+        x = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        x = F.relu(self.bn2(self.conv2(x)), inplace=True)
+        return F.relu(self.bn3(self.conv3(x)) + shortcut, inplace=True)
 
 
 class ResNet(nn.Module):
@@ -58,7 +58,7 @@ class ResNet(nn.Module):
         self,
         x: Tensor,  # [B, 3, S, S]
     ) -> list[Tensor]:  # C3 [B, 512, S/8, S/8], C4 [B, 1024, S/16, S/16], C5 [B, 2048, S/32, S/32]
-        x = F.relu(self.bn1(self.conv1(x)))  # [B, 64, S/2, S/2]
+        x = F.relu(self.bn1(self.conv1(x)), inplace=True)  # [B, 64, S/2, S/2]
         x = F.max_pool2d(x, 3, stride=2, padding=1)  # [B, 64, S/4, S/4]
         stages = []
         for layer in self.layers:
