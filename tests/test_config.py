@@ -74,7 +74,7 @@ def test_coco_ids_have_the_data_sets_gaps() -> None:
 
 def test_aliases_are_mmdetections_names() -> None:
     for alias, name in ALIASES.items():
-        assert get_config(alias) is CONFIGS[name]
+        assert get_config(alias) is get_config(f"mmdet_{alias}") is get_config(name) is CONFIGS[name]
 
 
 def test_get_config_rejects_an_unknown_name() -> None:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from yolact.errors import UserError
-from yolact.pictures import find_pictures, image_id, read_picture, write_file, write_picture
+from yolact.pictures import find_pictures, image_id, make_folder, read_picture, write_file, write_picture
 
 
 @pytest.fixture
@@ -149,7 +149,7 @@ def unreadable(tmp_path: Path, picture: np.ndarray) -> None:
 
 
 @pytest.fixture
-def no_privileges() -> Iterator[None]:
+def no_privileges(tmp_path: Path) -> Iterator[None]:  # after tmp_path, which root makes
     """Root may read and write everything: be nobody for the length of a test."""
     user = os.geteuid()
     if user == 0:
@@ -162,6 +162,13 @@ def no_privileges() -> Iterator[None]:
 def test_read_picture_rejects_unreadable(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"a\.png: Permission denied"):
         read_picture(tmp_path / "a.png")
+
+
+@pytest.mark.usefixtures("no_privileges")
+def test_make_folder_rejects_one_that_is_not_ours(tmp_path: Path) -> None:
+    for folder in ("/", "/etc", "/etc/deeper", tmp_path / "deeper"):
+        with pytest.raises(UserError, match=rf"^{folder}: the folder cannot be"):
+            make_folder(folder)
 
 
 def test_find_pictures_in_natural_order_without_repeats(tmp_path: Path) -> None:

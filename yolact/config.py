@@ -256,7 +256,7 @@ CONFIGS: dict[str, Config] = {
     )
 }
 
-# mmdetection's own names for its configurations.
+# mmdetection's own names for its configurations; with "mmdet_" before them as well.
 ALIASES = {
     "yolact_r50_1xb8-55e_coco": "mmdet_yolact_r50_1xb8",
     "yolact_r50_8xb8-55e_coco": "mmdet_yolact_r50_8xb8",
@@ -270,7 +270,7 @@ def get_config(name: str) -> Config:
     Raises:
         UserError: there is none; the message lists those there are.
     """
-    config = CONFIGS.get(ALIASES.get(name, name))
+    config = CONFIGS.get(ALIASES.get(name.removeprefix("mmdet_"), name))
     if config is None:
         raise UserError(f"unknown configuration {name!r}: choose one of {', '.join(CONFIGS)}")
     return config

@@ -214,10 +214,10 @@ def as_picture(picture: Picture) -> np.ndarray:  # [H, W, 3] uint8 RGB
 
 
 def _find_weights(path_or_name: str | os.PathLike[str]) -> Path:
-    bundled = {path.stem: path for path in BUNDLED.glob("*.pth")}
     path = Path(path_or_name)
-    if path.exists() or path.name != str(path_or_name) or path.suffix:
+    if os.path.exists(path) or path.suffix or path.name != str(path_or_name):
         return path
+    bundled = {file.stem: file for file in BUNDLED.glob("*.pth")}
     if path.name not in bundled:
         raise UserError(f"{path}: no such file, nor a bundled model ({', '.join(bundled) or 'none is installed'})")
     return bundled[path.name]

@@ -176,8 +176,8 @@ def save_checkpoint(
 
 
 def _load(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise UserError(f"{path}: {'not a file' if path.exists() else 'no such file'}")
+    if not os.path.isfile(path):  # Path.is_file raises where a folder on the way may not be entered
+        raise UserError(f"{path}: {'not a file' if os.path.exists(path) else 'no such file'}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's remarks on strange pickles: they end in an error of ours below

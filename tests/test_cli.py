@@ -1,0 +1,246 @@
+"""The command line: what it writes, and one line and status 2 for everything that a caller can get wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+
+import yolact
+from yolact import mask
+from yolact.cli import main
+from yolact.models.checkpoint import save_checkpoint
+from yolact.pictures import read_picture, write_picture
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A file of random weights for two classes, which find something everywhere."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "ours.pth"
+    save_checkpoint(path, yolact.create("yolact_lite0", num_classes=2))
+    return str(path)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder with pictures/2.png, pictures/10.jpg and a COCO file name in it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pictures").mkdir()
+    for seed, name in enumerate(("2.png", "10.jpg", "000000005001.jpg")):
+        picture = np.random.default_rng(seed).integers(0, 256, (40 + seed, 60, 3), dtype=np.uint8)
+        write_picture(tmp_path / "pictures" / name, picture)
+    return tmp_path
+
+
+def everything(folder: Path) -> dict[str, bytes | None]:
+    return {str(path): path.read_bytes() if path.is_file() else None for path in sorted(folder.rglob("*"))}
+
+
+def fault(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """Run a command that must fail by the rules, and return its one line."""
+    assert main([str(argument) for argument in arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert err.startswith("yolact: ")
+    return err.removeprefix("yolact: ").strip()
+
+
+def test_predict_writes_pictures_to_output_by_default(
+    folder: Path, weights: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", "pictures", "--weights", weights]) == 0
+    out, err = capsys.readouterr()
+    assert out == "300 instances in 3 pictures: output/\n"
+    assert err == ""
+    assert sorted(os.listdir("output")) == ["000000005001.jpg", "10.jpg", "2.png"]
+    assert read_picture("output/2.png").shape == (40, 60, 3)
+    assert (read_picture("output/2.png") != read_picture("pictures/2.png")).any()
+
+
+def test_predict_writes_coco_results(folder: Path, weights: str) -> None:
+    before = set(everything(folder))
+    command = ["predict", "pictures/*.png", "pictures", "--weights", weights, "--json", "results.json"]
+    assert main([*command, "--max-detections", "7"]) == 0
+    assert set(everything(folder)) - before == {str(folder / "results.json")}, "no pictures unless asked for"
+    results = json.loads(Path("results.json").read_text())
+    assert [(result["image_id"], result["file_name"]) for result in results[::7]] == [
+        (1, "2.png"),
+        (2, "10.jpg"),
+        (5001, "000000005001.jpg"),
+    ]
+    (first,) = yolact.load(weights).predict("pictures/2.png", max_detections=7)
+    assert [{**result, "file_name": "2.png"} for result in first.to_coco(1)] == results[:7]
+    assert mask.decode(results[0]["segmentation"]).shape == (40, 60)
+
+
+def test_predict_in_batches_and_above_a_threshold(folder: Path, weights: str) -> None:
+    main(["predict", "pictures", "--weights", weights, "--json", "one.json"])
+    main(["predict", "pictures", "--weights", weights, "--json", "two.json", "--batch-size", "2"])
+    one, two = (json.loads(Path(name).read_text()) for name in ("one.json", "two.json"))
+    np.testing.assert_allclose([r["score"] for r in one], [r["score"] for r in two], atol=1e-4)
+    assert main(["predict", "pictures", "--weights", weights, "--json", "none.json", "--score-threshold", "1"]) == 0
+    assert json.loads(Path("none.json").read_text()) == []
+
+
+def test_predict_numbers_what_shares_a_name(folder: Path, weights: str) -> None:
+    shutil.copytree("pictures", "more")
+    assert main(["predict", "pictures/2.png", "more/2.png", "--weights", weights, "--output", "deep/er"]) == 0
+    assert sorted(os.listdir("deep/er")) == ["2-2.png", "2.png"]
+
+
+def test_predict_reports_the_bad_picture_and_does_the_rest(
+    folder: Path, weights: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = Path("pictures/10.jpg")
+    picture.write_bytes(picture.read_bytes()[:-200])
+    command = ["predict", "pictures", "missing.jpg", "--weights", weights, "--output", "out", "--json", "all.json"]
+    assert main([*command, "--batch-size", "2"]) == 2
+    out, err = capsys.readouterr()
+    assert out == "200 instances in 2 pictures: out/, all.json\n"
+    first, second = err.splitlines()
+    assert first.startswith("yolact: pictures/10.jpg: damaged picture (image file is truncated")
+    assert second == "yolact: missing.jpg: No such file or directory"
+    assert sorted(os.listdir("out")) == ["000000005001.jpg", "2.png"]
+    assert {result["file_name"] for result in json.loads(Path("all.json").read_text())} == {"2.png", "000000005001.jpg"}
+
+
+def test_predict_rejects_bad_pictures(folder: Path, weights: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("text.jpg").write_text("this is no picture\n")
+    Path("empty.jpg").touch()
+    Path("none").mkdir()
+    whole = Path("pictures/2.png").read_bytes()
+    Path("half.png").write_bytes(whole[: len(whole) // 2])
+    before = everything(folder)
+    for source, message in {
+        "missing.jpg": "missing.jpg: No such file or directory",
+        "text.jpg": "text.jpg: not a picture, or a damaged one",
+        "empty.jpg": "empty.jpg: the file is empty",
+        "half.png": "half.png: damaged picture",
+        "none": "none: the folder holds no pictures",
+        "none/*.jpg": "none/*.jpg: no picture matches this pattern",
+        "film.mp4": "film.mp4: videos and webcams cannot be read yet",
+        "0": "0: videos and webcams cannot be read yet",
+    }.items():
+        assert fault(capsys, "predict", source, "--weights", weights, "--json", "r.json").startswith(message)
+        assert everything(folder) == before
+
+
+class Bomb:
+    """Unpickled, it would leave a trace."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, ("exploded",)
+
+
+def test_predict_rejects_bad_weights(folder: Path, weights: str, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = Path(weights).read_bytes()
+    Path("truncated.pth").write_bytes(whole[: len(whole) // 2])
+    Path("text.pth").write_text("no weights\n")
+    Path("bomb.pth").write_bytes(pickle.dumps(Bomb()))
+    torch.save({"model": Bomb()}, "bomb_in_zip.pth")
+    torch.save({"layer.weight": torch.zeros(3, 3)}, "other.pth")
+    torch.save([1, 2, 3], "list.pth")
+    before = everything(folder)
+    for name in ("truncated.pth", "text.pth", "bomb.pth", "bomb_in_zip.pth", "other.pth", "list.pth", "missing.pth"):
+        assert fault(capsys, "predict", "pictures", "--weights", name).startswith(f"{name}: ")
+        assert everything(folder) == before
+    message = fault(capsys, "predict", "pictures", "--weights", weights, "--config", "yolact_base")
+    assert message.startswith(f"{weights}: ")
+    assert "pictures" in os.listdir()
+
+
+def test_predict_rejects_unknown_names(folder: Path, weights: str, capsys: pytest.CaptureFixture[str]) -> None:
+    before = everything(folder)
+    command = ["predict", "pictures", "--weights", weights]
+    assert "'yolact_r18'" in fault(capsys, *command, "--config", "yolact_r18")
+    assert "'cuda:99' is not there" in fault(capsys, *command, "--device", "cuda:99")
+    assert "'gpu' is unknown" in fault(capsys, *command, "--device", "gpu")
+    assert "--score-threshold" in fault(capsys, *command, "--score-threshold", "1.5")
+    assert "--batch-size" in fault(capsys, *command, "--batch-size", "0")
+    assert "SOURCE" in fault(capsys, "predict")
+    assert "'nonsense'" in fault(capsys, "nonsense")
+    assert everything(folder) == before
+
+
+def test_predict_rejects_folders_that_cannot_be_written(
+    folder: Path, weights: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("file").touch()
+    before = everything(folder)
+    targets = {
+        "--output": ("file", "file/deeper", "/proc/nowhere"),
+        "--json": ("file/r.json", "pictures", "/proc/r.json"),
+    }
+    for option, names in targets.items():
+        for name in names:
+            message = fault(capsys, "predict", "pictures", "--weights", weights, option, name)
+            assert message.startswith(name.removesuffix("/r.json"))
+            assert everything(folder) == before
+
+
+def test_predict_never_overwrites_its_input(folder: Path, weights: str, capsys: pytest.CaptureFixture[str]) -> None:
+    before = everything(folder)
+    message = fault(capsys, "predict", "pictures", "--weights", weights, "--output", "pictures/../pictures")
+    assert "would be overwritten" in message
+    assert everything(folder) == before
+
+
+def test_interrupt_is_quiet(
+    folder: Path, weights: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("yolact.run.read_picture", interrupted)
+    assert main(["predict", "pictures", "--weights", weights, "--json", "r.json"]) == 130
+    assert capsys.readouterr().err.strip() == ""
+    assert not Path("r.json").exists()
+
+
+def test_demo_writes_and_tells_the_times(
+    folder: Path, weights: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("yolact.cli.BUNDLED_MODEL", weights)
+    assert main(["demo", "pictures/2.png", "--output", "shown"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    for step in ("read", "preprocess", "network", "detect", "masks to RLE", "draw", "write", "all"):
+        assert f"\n{step}" in out
+    assert out.endswith("shown/2.png\nshown/2.json\n")
+    assert read_picture("shown/2.png").shape == (40, 60, 3)
+    assert len(json.loads(Path("shown/2.json").read_text())) == 100
+
+
+def test_demo_rejects_a_bad_picture(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fault(capsys, "demo", "missing.jpg") == "missing.jpg: No such file or directory"
+    assert not Path("output").exists()
+
+
+def test_demo_without_scikit_image(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "skimage", None)
+    assert "yolact[demo]" in fault(capsys, "demo")
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["predict", "--help"], ["--version"]])
+def test_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 0
+    assert "yolact" in capsys.readouterr().out.lower()
+
+
+def test_as_a_program(folder: Path) -> None:
+    command = [sys.executable, "-m", "yolact.cli", "predict", "missing", "--weights", "missing.pth"]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", "yolact: missing.pth: no such file\n")

@@ -1,0 +1,103 @@
+"""The whole way against the original and mmdetection: stand-in weights in a file, a picture in, COCO results out."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from conftest import shared_path
+
+import yolact
+from yolact import mask
+from yolact.cli import main
+from yolact.config import get_config
+
+NAMES = ("yolact_base", "yolact_darknet53", "mmdet_yolact_r50_1xb8-55e_coco")
+SCORE = 1e-5  # scores closer than this may change places: deep nets add up in another order
+PIXEL = 1.0  # boxes: a truncated coordinate moves by one when a sum rounds otherwise
+IOU = 0.995  # masks: pixels whose interpolated probability is next to the threshold
+
+
+@pytest.fixture(scope="module")
+def stand_in() -> ModuleType:
+    """The module that makes the weights and the picture."""
+    spec = importlib.util.spec_from_file_location("stand_in", shared_path("golden/weights.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def case(request: pytest.FixtureRequest, stand_in: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """(golden outputs, weights file, picture file) of one configuration."""
+    golden = json.loads(shared_path(f"golden/{request.param}.json").read_text())
+    folder = tmp_path_factory.mktemp(request.param)
+    state = {name: torch.from_numpy(np.asarray(stand_in.tensor_for(name, s))) for name, s in golden["keys"].items()}
+    torch.save(state, folder / "weights.pth")
+    cv2.imwrite(str(folder / "picture.png"), stand_in.image())
+    yield golden, folder / "weights.pth", folder / "picture.png"
+    (folder / "weights.pth").unlink()  # up to 200 MB
+
+
+def check(results: list[dict[str, Any]], golden: dict[str, Any], category_ids: tuple[int, ...]) -> None:
+    """The same classes in the same order, boxes and masks; runs of scores within SCORE compare as sets."""
+    expected = list(
+        zip(
+            golden["raw_scores"] if "raw_scores" in golden else golden["scores"],
+            golden["classes"] if "classes" in golden else golden["labels"],
+            golden["boxes"],
+            golden["rles"],
+            strict=True,
+        )
+    )
+    assert len(results) == len(expected)
+    np.testing.assert_allclose([r["score"] for r in results], [score for score, *_ in expected], atol=SCORE, rtol=0)
+    left = list(enumerate(expected))
+    for position, result in enumerate(results):
+        same = [
+            entry
+            for entry in left
+            if abs(entry[1][0] - result["score"]) <= SCORE and agrees(result, entry[1], category_ids)
+        ]
+        assert same, f"result {position} has no match: {result}, expected {expected[position]}"
+        left.remove(same[0])
+
+
+def agrees(
+    result: dict[str, Any], expected: tuple[float, int, list[float], Any], category_ids: tuple[int, ...]
+) -> bool:
+    _, label, box, rle = expected
+    x, y, width, height = result["bbox"]
+    if (
+        result["category_id"] != category_ids[label]
+        or np.abs(np.subtract([x, y, x + width, y + height], box)).max() > PIXEL
+    ):
+        return False
+    areas = mask.area([result["segmentation"], rle])
+    return not areas.any() or mask.iou([result["segmentation"]], [rle], [0])[0, 0] > IOU
+
+
+def test_command_line_matches_golden(case: Any, tmp_path: Path) -> None:
+    golden, weights, picture = case
+    results = tmp_path / "results.json"
+    command = ["predict", picture, "--weights", weights, "--config", golden["config"], "--score-threshold", "0"]
+    assert main([*map(str, command), "--json", str(results)]) == 0
+    expected = golden["results"].get("per_class", golden["results"])
+    check(json.loads(results.read_text()), expected, get_config(golden["config"]).category_ids)
+
+
+@pytest.mark.parametrize("case", NAMES[:2], indirect=True)  # mmdetection has no NMS across classes
+def test_across_classes_matches_golden(case: Any) -> None:
+    golden, weights, picture = case
+    model = yolact.load(weights, config=golden["config"])
+    (found,) = model.predict(picture, score_threshold=0, across_classes=True, max_detections=None)
+    check(found.to_coco(1), golden["results"]["cross_class"], model.config.category_ids)
