@@ -26,14 +26,13 @@ ALLOWED = {
     "draw": ANYBODY,
     "instances": ANYBODY | {"ops", "draw", "mask", "pictures"},
     "predictor": ANYBODY | {"ops", "models", "instances", "pictures"},
-    "run": ANYBODY | {"instances", "predictor", "pictures"},
+    "run": ANYBODY | {"predictor", "pictures"},
     "data": ANYBODY | {"mask", "pictures"},
     "evaluation": ANYBODY | {"ops", "data", "instances", "predictor", "pictures", "mask"},
     "train": ANYBODY | {"ops", "models", "data", "evaluation", "predictor", "mask", "pictures"},
     "integrations": ANYBODY | {"ops", "models", "instances", "predictor", "mask"},
     "export": ANYBODY | {"ops", "models", "instances", "predictor"},
     "doctor": {"errors"},
-    "run": ANYBODY | {"predictor", "pictures"},
     "demo": ANYBODY | {"instances", "predictor", "pictures", "run"},
 }
 

@@ -116,7 +116,7 @@ def make_folder(path: str | os.PathLike[str]) -> None:
         os.makedirs(path, exist_ok=True)
     except OSError as error:
         raise UserError(f"{path}: the folder cannot be made ({error.strerror})") from error
-    if not os.access(path, os.W_OK | os.X_OK):
+    if not os.access(path, os.W_OK | os.X_OK, effective_ids=True):
         raise UserError(f"{path}: the folder cannot be written to")
 
 
