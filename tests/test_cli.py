@@ -234,6 +234,85 @@ def test_demo_without_scikit_image(
     assert "yolact[demo]" in fault(capsys, "demo")
 
 
+@pytest.fixture
+def data_set(folder: Path) -> list[str]:
+    """--annotations and --images of a data set: two of the pictures, a square of each of two classes."""
+    box, polygon = [5.0, 5.0, 25.0, 25.0], [5.0, 5.0, 30.0, 5.0, 30.0, 30.0, 5.0, 30.0]
+    sizes = {"2.png": 40, "10.jpg": 41}
+    truth = {
+        "images": [{"id": i, "file_name": n, "height": h, "width": 60} for i, (n, h) in enumerate(sizes.items(), 1)],
+        "categories": [{"id": 1, "name": "one"}, {"id": 2, "name": "two"}],
+        "annotations": [
+            {
+                "id": i,
+                "image_id": i,
+                "category_id": i,
+                "bbox": box,
+                "segmentation": [polygon],
+                "area": 625,
+                "iscrowd": 0,
+            }
+            for i in (1, 2)
+        ],
+    }
+    Path("truth.json").write_text(json.dumps(truth))
+    return ["--annotations", "truth.json", "--images", "pictures"]
+
+
+def test_eval_scores_a_results_file(data_set: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    results = [
+        {"image_id": i, "category_id": i, "bbox": [5, 5, 25, 25 if i == 1 else 15], "score": 0.9} for i in (1, 2)
+    ]
+    Path("results.json").write_text(json.dumps(results))
+    assert main(["eval", "--results", "results.json", "--annotations", "truth.json"]) == 0
+    header, row = (line.split() for line in capsys.readouterr().out.splitlines())
+    assert header[:3] == ["AP", "AP50", "AP75"]
+    # The first is exact; the second has an IoU of 0.6 and counts at three of the ten thresholds.
+    assert row[:4] == ["bbox", "0.650", "1.000", "0.500"]
+
+
+def test_eval_scores_weights(data_set: list[str], weights: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["eval", "--weights", weights, *data_set, "--json", "results.json"]) == 0
+    from_weights = capsys.readouterr().out
+    assert [line.split()[0] for line in from_weights.splitlines()] == ["AP", "bbox", "segm"]
+    assert main(["eval", "--results", "results.json", "--annotations", "truth.json"]) == 0
+    assert capsys.readouterr().out == from_weights
+
+
+def test_eval_rejects_bad_input(data_set: list[str], weights: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("text.json").write_text("no results\n")
+    before = everything(Path.cwd())
+    assert fault(capsys, "eval", "--annotations", "truth.json").startswith("eval takes either")
+    assert fault(capsys, "eval", "--results", "text.json", *data_set).startswith("eval takes either")
+    assert fault(capsys, "eval", "--results", "text.json", *data_set[:2]).startswith("text.json: ")
+    assert fault(capsys, "eval", "--results", "none.json", *data_set[:2]).startswith("none.json: ")
+    command = ["eval", "--weights", weights, "--images", "pictures", "--json", "r.json"]
+    assert fault(capsys, *command, "--annotations", "none.json").startswith("none.json: ")
+    Path("pictures/2.png").unlink()
+    before.pop(str(Path.cwd() / "pictures/2.png"))
+    assert fault(capsys, *command, *data_set[:2]).startswith("pictures/2.png: ")
+    assert everything(Path.cwd()) == before
+
+
+def test_train_trains_and_scores(data_set: list[str], weights: str, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["train", "yolact_lite0", "--train-annotations", "truth.json", "--train-images", "pictures"]
+    command += ["--output", "run", "--weights", weights, "--batch-size", "1", "--iterations", "1"]
+    assert main([*command, "--val-annotations", "truth.json", "--val-images", "pictures"]) == 0
+    assert capsys.readouterr().out.endswith("run/weights.pth\n")
+    assert yolact.load("run/weights.pth").config.class_names == ("one", "two")
+    assert "resume" in fault(capsys, *command)
+
+
+def test_train_rejects_bad_input(data_set: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    before = everything(Path.cwd())
+    command = ["--train-annotations", "truth.json", "--train-images", "pictures", "--output", "run"]
+    assert "'yolact_r18'" in fault(capsys, "train", "yolact_r18", *command)
+    assert "'huge'" in fault(capsys, "train", "yolact_lite0", *command, "--recipe", "huge")
+    assert "go together" in fault(capsys, "train", "yolact_lite0", *command, "--val-images", "pictures")
+    assert "'cuda:99'" in fault(capsys, "train", "yolact_lite0", *command, "--device", "cuda:99")
+    assert everything(Path.cwd()) == before
+
+
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["predict", "--help"], ["--version"]])
 def test_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 0

@@ -6,12 +6,17 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from yolact import __version__
 from yolact.errors import UserError
+
+if TYPE_CHECKING:
+    from yolact.predictor import Model
 
 BUNDLED_MODEL = "yolact_lite0_dogcat"
 FAULT = 2  # the exit status for a caller's mistake
@@ -103,12 +108,110 @@ def predict(
     context.exit(FAULT if failed else 0)
 
 
+@cli.command("eval")
+@click.option("--annotations", type=Path, required=True, metavar="FILE", help="The truth, in COCO's format.")
+@click.option("--results", type=Path, metavar="FILE", help="Score this COCO results list; or:")
+@click.option("--weights", help="Score these weights, by file or bundled name,")
+@click.option("--images", type=Path, metavar="DIR", help="on the annotated pictures, which are in this folder.")
+@_config
+@_device
+@click.option("--batch-size", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--json", "results_file", type=Path, metavar="FILE", help="Write the detections as a COCO list.")
+def evaluate(
+    annotations: Path,
+    results: Path | None,
+    weights: str | None,
+    images: Path | None,
+    config: str | None,
+    device: str,
+    batch_size: int,
+    results_file: Path | None,
+) -> None:
+    """Count average precision as COCO does.
+
+    Scores a file of results, or what a model detects on a folder of pictures.
+    """
+    from yolact.evaluation import evaluate
+
+    if results is not None and weights is None and images is None:
+        click.echo(_scores(evaluate(results, annotations)))
+        return
+    if results is not None or weights is None or images is None:
+        raise UserError("eval takes either --results, or --weights and --images")
+    from yolact.predictor import load
+    from yolact.run import write_results
+
+    detections = _detect(load(weights, device, config), annotations, images, batch_size)
+    if results_file:
+        write_results(results_file, detections)
+    click.echo(_scores(evaluate(detections, annotations)))
+
+
+@cli.command()
+@click.argument("config")
+@click.option("--train-annotations", type=Path, required=True, metavar="FILE", help="In COCO's format.")
+@click.option("--train-images", type=Path, required=True, metavar="DIR")
+@click.option("--val-annotations", type=Path, metavar="FILE", help="Scored at the end; chooses nothing.")
+@click.option("--val-images", type=Path, metavar="DIR")
+@click.option("--output", type=Path, required=True, metavar="RUN", help="Folder for checkpoint, weights and log.")
+@click.option("--resume", is_flag=True, help="Go on from the checkpoint in RUN.")
+@click.option("--recipe", default="original", show_default=True, help="original, or small for few pictures.")
+@click.option("--weights", metavar="FILE", help="Start from these, whatever their classes.")
+@click.option("--iterations", type=click.IntRange(1), help="Instead of the recipe's.")
+@click.option("--batch-size", type=click.IntRange(1), help="Instead of the recipe's; scales rate and length.")
+@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="Instead of the recipe's.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--workers", type=click.IntRange(0), default=0, show_default=True, help="Processes that read pictures.")
+@_device
+def train(
+    config: str,
+    train_annotations: Path,
+    train_images: Path,
+    val_annotations: Path | None,
+    val_images: Path | None,
+    output: Path,
+    device: str,
+    **options: Any,
+) -> None:
+    """Train a configuration on a data set in COCO's format."""
+    from yolact.predictor import find_device, load
+    from yolact.train.engine import train
+
+    if (val_annotations is None) != (val_images is None):
+        raise UserError("--val-annotations and --val-images go together")
+    place = find_device(device)
+    weights = train(config, train_annotations, train_images, output, device=place, **options)
+    if val_annotations is not None and val_images is not None:
+        from yolact.evaluation import evaluate
+
+        detections = _detect(load(weights, place), val_annotations, val_images)
+        click.echo(_scores(evaluate(detections, val_annotations)))
+    click.echo(weights)
+
+
 @cli.command()
 def doctor() -> None:
     """Tell what was built and what can run here."""
     from yolact.doctor import main
 
     click.get_current_context().exit(main())
+
+
+def _detect(model: Model, annotations: Path, images: Path, batch_size: int = 1) -> list[dict[str, Any]]:
+    """What a model finds on the pictures of a data set, with a progress bar on a terminal."""
+    from tqdm import tqdm
+
+    from yolact.evaluation import detect_dataset
+
+    pictures = detect_dataset(model, annotations, images, batch_size)
+    return list(chain.from_iterable(tqdm(pictures, unit="picture", disable=not sys.stderr.isatty())))
+
+
+def _scores(scores: dict[str, dict[str, float]]) -> str:
+    """COCO's numbers as a table, a line for boxes and a line for masks."""
+    header = "".join(f"{metric:>7}" for metric in next(iter(scores.values()), ()))
+    rows = [f"{kind:<5}" + "".join(f"{value:7.3f}" for value in row.values()) for kind, row in scores.items()]
+    return "\n".join([f"{'':5}{header}", *rows])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
