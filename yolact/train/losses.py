@@ -131,10 +131,10 @@ def mask_loss(
     # Cropped as the predictions are: by the box, a cell wider on every side.
     inside_x = (columns >= (x1 - 1).clamp(min=0)[:, None]) & (columns < (x2 + 1).clamp(max=w)[:, None])  # [p, w]
     inside_y = (rows >= (y1 - 1).clamp(min=0)[:, None]) & (rows < (y2 + 1).clamp(max=h)[:, None])  # [p, h]
-    # From probabilities, not from logits: where a sigmoid rounds to 0 or 1 and is wrong, the original counts a loss of
-    # 100 without a gradient.
-    probabilities = torch.sigmoid(coefficients @ prototypes.flatten(0, 1).T).view(-1, h, w)
-    entropy = F.binary_cross_entropy(probabilities, wanted, reduction="none")
+    logits = (coefficients @ prototypes.flatten(0, 1).T).view(-1, h, w)
+    entropy = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
+    # The original takes it from probabilities: one that rounds to 0 or 1 and is wrong costs 100 and has no gradient.
+    entropy = entropy.masked_fill((torch.sigmoid(logits) - wanted).abs() == 1, 100.0)
     entropy = torch.einsum("phw,ph,pw->p", entropy, inside_y.float(), inside_x.float())
     term = (entropy / ((x2 - x1) * (y2 - y1))).sum()
     if options.rescale_sampled_masks and len(truth):

@@ -27,15 +27,17 @@ class Recipe:
 
 RECIPES: dict[str, Recipe] = {
     "original": Recipe(),
-    # For tens or hundreds of pictures: an ImageNet backbone kept as it is where it sees edges and textures, stronger
-    # augmentation, a smooth schedule that ends near zero, and an average of the weights.
+    # For tens or hundreds of pictures: an ImageNet backbone kept as it is but for its last stage, stronger
+    # augmentation, a rate that falls smoothly to near zero, and an average of the weights.
     "small": Recipe(
         augmentation=Augmentation(max_expand=2.0, rotation=10.0, mosaic=0.3, copy_paste=0.3),
-        options=TrainOptions(length=2000, learning_rate=4e-3, warmup_rate=4e-4, warmup_iterations=100, clip_norm=20.0),
+        options=TrainOptions(
+            batch_size=4, length=2400, learning_rate=4e-3, warmup_rate=4e-4, warmup_iterations=100, clip_norm=20.0
+        ),
         schedule="cosine",
         ema_decay=0.998,
         freeze_batch_norm=True,
-        frozen_layers=7,
+        frozen_layers=13,
     ),
 }
 

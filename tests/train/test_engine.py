@@ -1,0 +1,185 @@
+"""The loop: it learns, it resumes to the bit, and it says what is wrong."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from yolact.config import AnchorOptions, Config, FPNOptions, TrainOptions, get_config
+from yolact.data.augment import Augmentation
+from yolact.errors import UserError
+from yolact.models.checkpoint import read_checkpoint
+from yolact.models.yolact import Yolact
+from yolact.train.engine import freeze_first, train
+from yolact.train.recipe import Recipe, rate_at, scale_to_batch
+
+TINY = replace(
+    get_config("yolact_lite0"),
+    name="tiny",
+    size=64,
+    fpn=FPNOptions(channels=16),
+    anchors=AnchorOptions(scales=(8, 16, 32, 48, 64)),
+    prototypes=8,
+    protonet_channels=16,
+    head_channels=16,
+)
+OPTIONS = TrainOptions(
+    batch_size=2, length=6, warmup_iterations=2, steps=(4,), learning_rate=2e-3, warmup_rate=1e-3, max_masks=3
+)
+STRONG = Recipe(Augmentation(rotation=10.0, mosaic=0.5, copy_paste=0.5), OPTIONS, ema_decay=0.9)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five pictures of one light square each, the last of none; `truth.json` beside them."""
+    folder = tmp_path_factory.mktemp("squares")
+    rng = np.random.default_rng(0)
+    images, annotations = [], []
+    for i in range(5):
+        pixels = rng.integers(0, 60, (48, 64, 3), dtype=np.uint8)
+        if i < 4:
+            x, y, side = int(rng.integers(2, 30)), int(rng.integers(2, 16)), int(rng.integers(20, 30))
+            pixels[y : y + side, x : x + side] = (200, 220, 240)
+            polygon = [x, y, x + side, y, x + side, y + side, x, y + side]
+            annotations.append(
+                {"id": i, "image_id": i, "category_id": 5, "bbox": [x, y, side, side], "segmentation": [polygon]}
+            )
+        cv2.imwrite(str(folder / f"{i}.png"), pixels)
+        images.append({"id": i, "file_name": f"{i}.png", "width": 64, "height": 48})
+    categories = [{"id": 5, "name": "square"}, {"id": 9, "name": "circle"}]
+    (folder / "truth.json").write_text(
+        json.dumps({"images": images, "annotations": annotations, "categories": categories})
+    )
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def random_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No ImageNet weights: what is tested here does not need the package that carries them."""
+    monkeypatch.setattr("yolact.train.engine.imagenet_weights", dict)
+
+
+def run(data: Path, output: Path, recipe: Recipe = STRONG, config: Config = TINY, **options) -> Path:
+    return train(config, data / "truth.json", data, output, recipe=recipe, log=lambda line: None, **options)
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(data: Path, tmp_path: Path) -> None:
+    straight = run(data, tmp_path / "straight")
+    partial = run(data, tmp_path / "parts", stop_after=1)
+    assert partial.name == "checkpoint.pth"
+    run(data, tmp_path / "parts", resume=True, stop_after=3)
+    torch.rand(7)  # whatever else draws random numbers meanwhile
+    resumed = run(data, tmp_path / "parts", resume=True)
+    assert straight.name == resumed.name == "weights.pth"
+    for name in ("checkpoint.pth", "weights.pth"):
+        first, second = (read_checkpoint(tmp_path / folder / name) for folder in ("straight", "parts"))
+        assert first.state.keys() == second.state.keys()
+        assert all(torch.equal(tensor, second.state[key]) for key, tensor in first.state.items())
+    losses = [
+        [{**json.loads(line), "seconds": 0} for line in (tmp_path / folder / "log.jsonl").read_text().splitlines()]
+        for folder in ("straight", "parts")
+    ]
+    assert losses[0][-1]["iteration"] == losses[1][-1]["iteration"] == 6
+
+
+def test_workers_change_nothing(data: Path, tmp_path: Path) -> None:
+    alone, helped = (run(data, tmp_path / f"{n}", workers=n, iterations=2) for n in (0, 1))
+    first, second = (read_checkpoint(path).state for path in (alone, helped))
+    assert all(torch.equal(tensor, second[key]) for key, tensor in first.items())
+
+
+def test_it_learns_a_few_pictures(data: Path, tmp_path: Path) -> None:
+    options = replace(OPTIONS, length=60, batch_size=5, learning_rate=5e-3, steps=(), clip_norm=10.0)
+    weights = run(data, tmp_path / "run", Recipe(Augmentation.none(), options, freeze_batch_norm=False), log_every=10)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    for term in ("box", "classification", "mask", "semantic"):
+        assert lines[-1][term] < 0.7 * lines[0][term], term
+    config = read_checkpoint(weights).config
+    assert config is not None
+    assert (config.class_names, config.category_ids) == (("square", "circle"), (5, 9)), "the data set's own"
+
+
+def test_the_weights_are_whole_without_training_state(data: Path, tmp_path: Path) -> None:
+    weights = run(data, tmp_path / "run", iterations=1)
+    assert read_checkpoint(weights).training is None
+    assert read_checkpoint(tmp_path / "run" / "checkpoint.pth").training is not None
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "checkpoint.pth").write_bytes(weights.read_bytes())
+    with pytest.raises(UserError, match="holds weights but no state of a run"):
+        run(data, tmp_path / "other", resume=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": 1}, "another seed: 0, now 1"),
+        ({"batch_size": 4}, "another config"),
+        ({"recipe": replace(STRONG, schedule="cosine")}, "another recipe"),
+    ],
+)
+def test_a_run_resumes_only_as_it_began(data: Path, tmp_path: Path, change: dict, message: str) -> None:
+    run(data, tmp_path / "run", stop_after=1)
+    with pytest.raises(UserError, match=message):
+        run(data, tmp_path / "run", resume=True, **change)
+
+
+def test_faults_are_told(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such file"):
+        run(data, tmp_path / "none", resume=True)
+    run(data, tmp_path / "run", stop_after=1)
+    with pytest.raises(UserError, match="holds a run already"):
+        run(data, tmp_path / "run")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be made"):
+        run(data, tmp_path / "file")
+    with pytest.raises(UserError, match="unknown recipe 'huge': choose one of original, small"):
+        run(data, tmp_path / "x", recipe="huge")
+    with pytest.raises(UserError, match="the loss is not finite"):
+        run(data, tmp_path / "y", learning_rate=1e30)
+    empty = tmp_path / "empty.json"
+    empty.write_text(json.dumps({"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}]}))
+    with pytest.raises(UserError, match=r"empty\.json: names no picture"):
+        train(TINY, empty, data, tmp_path / "z")
+
+
+def test_frozen_layers_stay_as_they_are(data: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)  # as the run does before it builds the network
+    before = Yolact(TINY.with_classes(("square", "circle"))).backbone.state_dict()
+    run(data, tmp_path / "run", replace(STRONG, frozen_layers=4, freeze_batch_norm=False))
+    after = read_checkpoint(tmp_path / "run" / "checkpoint.pth").state
+    changed = {name for name, tensor in before.items() if not torch.equal(tensor, after[f"backbone.{name}"])}
+    frozen = ("_conv_stem.", "_bn0.", "_blocks.0.", "_blocks.1.")
+    assert not any(name.startswith(frozen) for name in changed)
+    assert "_blocks.2._project_conv.weight" in changed
+
+
+def test_freeze_first_counts_layers_of_every_backbone() -> None:
+    for name in ("yolact_resnet50", "yolact_darknet53", "yolact_lite0"):
+        backbone = Yolact(get_config(name)).backbone
+        freeze_first(backbone, 3)
+        frozen = [p.requires_grad for p in backbone.parameters()]
+        assert not frozen[0]
+        assert frozen[-1]
+
+
+def test_another_batch_size_scales_rate_and_length() -> None:
+    options = TrainOptions()
+    double = scale_to_batch(options, 1000, 16, None, None)
+    assert (double.learning_rate, double.length) == (2e-3, 400_000)
+    assert double.steps == (140_000, 300_000, 350_000, 375_000)
+    assert scale_to_batch(options, 1000, None, 800, None).steps == (280, 600, 700, 750)
+    epochs = replace(options, unit="epochs", length=55, steps=(20, 42, 49, 52))
+    assert scale_to_batch(epochs, 800, None, None, None).length == 5500
+    assert scale_to_batch(epochs, 800, None, None, None).steps == (2000, 4200, 4900, 5200)
+
+
+def test_rates() -> None:
+    options = TrainOptions(warmup_iterations=10, warmup_rate=0.1, learning_rate=1.0, steps=(50, 80), length=100)
+    assert [rate_at(i, options, "steps") for i in (0, 5, 10, 49, 50, 80)] == pytest.approx([0.1, 0.55, 1, 1, 0.1, 0.01])
+    assert [rate_at(i, options, "cosine") for i in (0, 10, 55, 100)] == pytest.approx([0.1, 1, 0.505, 0.01])
