@@ -95,11 +95,12 @@ def test_workers_change_nothing(data: Path, tmp_path: Path) -> None:
 
 
 def test_it_learns_a_few_pictures(data: Path, tmp_path: Path) -> None:
-    options = replace(OPTIONS, length=60, batch_size=5, learning_rate=5e-3, steps=(), clip_norm=10.0)
-    weights = run(data, tmp_path / "run", Recipe(Augmentation.none(), options, freeze_batch_norm=False), log_every=10)
+    options = replace(OPTIONS, length=40, batch_size=5, steps=(), clip_norm=10.0)
+    weights = run(data, tmp_path / "run", Recipe(Augmentation.none(), options, freeze_batch_norm=False), log_every=8)
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
-    for term in ("box", "classification", "mask", "semantic"):
-        assert lines[-1][term] < 0.7 * lines[0][term], term
+    terms = ("box", "classification", "mask", "semantic")
+    assert all(lines[-1][term] < lines[0][term] for term in terms), lines
+    assert sum(lines[-1][term] for term in terms) < 0.6 * sum(lines[0][term] for term in terms)
     config = read_checkpoint(weights).config
     assert config is not None
     assert (config.class_names, config.category_ids) == (("square", "circle"), (5, 9)), "the data set's own"

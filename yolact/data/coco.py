@@ -79,16 +79,25 @@ def read_coco(annotations: str | Path, images: str | Path) -> CocoDataset:
         UserError: naming the file and the first fault found.
     """
     path = Path(annotations)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise UserError(f"{path}: is not JSON ({error})") from None
+    content = read_json(path)
     try:
         return _parse(content, Path(images))
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        UserError: it cannot be read, or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise UserError(f"{path}: is not JSON ({error})") from None
 
 
 def _parse(content: Any, images: Path) -> CocoDataset:

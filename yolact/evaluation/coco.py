@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from yolact.data.coco import read_coco
+from yolact.data.coco import read_coco, read_json
 from yolact.errors import UserError
-from yolact.predictor import Model
+
+if TYPE_CHECKING:
+    from yolact.predictor import Model
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 SCORE_THRESHOLD = 0.05  # what the published numbers were counted at
@@ -65,11 +66,11 @@ def evaluate(results: str | Path | Sequence[dict[str, Any]], annotations: str | 
     except ImportError:
         raise UserError("evaluation needs pycocotools: pip install 'yolact[eval]'") from None
     if isinstance(results, (str, Path)):
-        results = _read_json(Path(results))
+        results = read_json(Path(results))
     if not isinstance(results, (list, tuple)) or not all(isinstance(r, dict) for r in results):
         raise UserError("the results are no list of detections")
     truth = COCO()
-    truth.dataset = _read_json(Path(annotations))
+    truth.dataset = read_json(Path(annotations))
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools tells its progress
         try:
             truth.createIndex()
@@ -92,7 +93,11 @@ def _evaluate(truth: Any, results: Sequence[dict[str, Any]], kind: str, key: str
 
     if results:
         # Of this kind alone: given both, pycocotools would take a mask's area from its box.
-        detections = truth.loadRes([{k: r[k] for k in ("image_id", "category_id", "score", key)} for r in results])
+        alone = [{name: result[name] for name in ("image_id", "category_id", "score", key)} for result in results]
+        try:
+            detections = truth.loadRes(alone)
+        except (TypeError, ValueError, KeyError, IndexError) as error:
+            raise UserError(f"the results are not in COCO's format: a {key} does not read ({error})") from None
     else:
         detections = COCO()
         detections.dataset = {**truth.dataset, "annotations": []}
@@ -102,12 +107,3 @@ def _evaluate(truth: Any, results: Sequence[dict[str, Any]], kind: str, key: str
     evaluation.accumulate()
     evaluation.summarize()
     return dict(zip(METRICS, map(float, evaluation.stats), strict=True))
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise UserError(f"{path}: is not JSON ({error})") from None

@@ -102,8 +102,7 @@ def train(
     model = Yolact(config, freeze_batch_norm=options.batch_size < FREEZE_BELOW if freeze is None else freeze)
     if not resume:
         _initialise(model, weights, log)
-    model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    model.train()
+    model.to(device).train()
     freeze_first(model.backbone, recipe.frozen_layers)
     average = WeightAverage(model, recipe.ema_decay) if recipe.ema_decay else None
     identity = {"config": config.to_dict(), "recipe": repr(recipe), "seed": seed, "pictures": len(dataset)}
@@ -123,7 +122,7 @@ def train(
     clock = time.monotonic()
     for images, targets in _batches(stream, state.iteration, stop, options.batch_size, workers):
         rate = rate_at(state.iteration, options, recipe.schedule)
-        images = normalise(images.to(device), config)
+        images = preprocess(images.to(device), config.size, config.preprocessing.mean, config.preprocessing.std)
         sums.update(train_step(model, state.optimizer, rate, images, [t.to(device) for t in targets]))
         if average is not None:
             average.update(model)
@@ -183,15 +182,6 @@ def make_optimizer(model: Yolact) -> torch.optim.Optimizer:
         momentum=options.momentum,
         weight_decay=options.weight_decay,
     )
-
-
-def normalise(
-    images: Tensor,  # [B, S, S, 3] uint8, RGB
-    config: Config,
-) -> Tensor:  # [B, 3, S, S] float32, channels last in memory
-    """The network's input from samples of its size."""
-    ready = preprocess(images, config.size, config.preprocessing.mean, config.preprocessing.std)
-    return ready.contiguous(memory_format=torch.channels_last)
 
 
 def freeze_first(backbone: nn.Module, count: int) -> None:

@@ -1,0 +1,87 @@
+"""The evaluator against COCO's own numbers, and on what a model detects."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from conftest import shared_path
+from pycocotools import mask
+
+from yolact.errors import UserError
+from yolact.evaluation import evaluate
+from yolact.evaluation.coco import METRICS
+
+TRUTH = {
+    "images": [{"id": 1, "file_name": "1.png", "height": 20, "width": 20}],
+    "categories": [{"id": 3, "name": "a"}],
+    "annotations": [
+        {
+            "id": 1,
+            "image_id": 1,
+            "category_id": 3,
+            "bbox": [2, 2, 10, 10],
+            "area": 100,
+            "iscrowd": 0,
+            "segmentation": [[2, 2, 12, 2, 12, 12, 2, 12]],
+        }
+    ],
+}
+FOUND = {"image_id": 1, "category_id": 3, "score": 0.9, "bbox": [2, 2, 10, 10]}
+
+
+@pytest.fixture
+def truth(tmp_path: Path) -> Path:
+    path = tmp_path / "truth.json"
+    path.write_text(json.dumps(TRUTH))
+    return path
+
+
+@pytest.mark.parametrize("kind", ["bbox", "segm"])
+def test_reproduces_cocos_own_numbers(kind: str) -> None:
+    folder = shared_path("data/coco_eval_oracle")
+    scores = evaluate(folder / f"instances_val2014_fake{kind}100_results.json", folder / "instances_val2014_100.json")
+    published = re.search(
+        rf"type={kind}\n(.*?)(?:---|\Z)", (folder / "val2014_fake_eval_res.txt").read_text(), re.DOTALL
+    )
+    assert published is not None
+    numbers = [float(value) for value in re.findall(r"= (-?\d\.\d+)", published[1])]
+    assert len(numbers) == len(METRICS)
+    assert [round(scores[kind][metric], 3) for metric in METRICS] == numbers
+
+
+def test_only_what_the_results_hold_is_scored(truth: Path) -> None:
+    assert list(evaluate([FOUND], truth)) == ["bbox"]
+    square = mask.frPyObjects(TRUTH["annotations"][0]["segmentation"], 20, 20)[0]
+    both = evaluate([{**FOUND, "segmentation": {**square, "counts": square["counts"].decode()}}], truth)
+    assert [both[kind]["AP"] for kind in ("bbox", "segm")] == pytest.approx([1, 1])
+    assert both["segm"]["APl"] == -1, "no large object in the truth"
+
+
+def test_no_detections_score_nothing(truth: Path) -> None:
+    scores = evaluate([], truth)
+    assert [scores[kind]["AP"] for kind in ("bbox", "segm")] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("results", "message"),
+    [
+        ("missing.json", r"missing\.json: cannot be read"),
+        ([{**FOUND, "image_id": 9}], r"truth\.json: has no pictures \[9\]"),
+        ([{**FOUND, "segmentation": {"size": [20, 20], "counts": [400]}}], "a segmentation does not read"),
+        ([{"score": 1}], r"truth\.json: does not fit the results"),
+        ({"a": 1}, "the results are no list"),
+    ],
+)
+def test_faults_are_told(truth: Path, results: object, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        evaluate(results, truth)  # type: ignore[arg-type]
+
+
+def test_truth_that_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "other.json"
+    path.write_text("[]")
+    with pytest.raises(UserError, match=r"other\.json"):
+        evaluate([FOUND], path)
