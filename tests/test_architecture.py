@@ -24,7 +24,7 @@ ALLOWED = {
     "ops": ANYBODY | {"mask"},
     "models": ANYBODY | {"ops"},
     "draw": ANYBODY,
-    "instances": ANYBODY | {"ops", "draw", "mask", "pictures"},
+    "instances": ANYBODY | {"ops", "draw", "pictures"},
     "predictor": ANYBODY | {"ops", "models", "instances", "pictures"},
     "run": ANYBODY | {"predictor", "pictures"},
     "data": ANYBODY | {"mask", "pictures"},

@@ -142,6 +142,13 @@ def test_without_instances_everything_is_empty() -> None:
     np.testing.assert_array_equal(r.plot(), r.picture)
 
 
+def test_plot_does_not_depend_on_how_many_masks_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    r = make()
+    together = r.plot()
+    monkeypatch.setattr("yolact.instances._DENSE_BYTES", 1)
+    np.testing.assert_array_equal(r.plot(), together)
+
+
 def test_plot_leaves_the_picture_alone_and_save_writes_it(tmp_path: Path) -> None:
     r = make()
     before = r.picture.copy()

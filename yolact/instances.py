@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from yolact import mask
 from yolact.draw import draw
 from yolact.ops import assemble_masks, prototypes_to_rles
 from yolact.pictures import write_picture
+
+_DENSE_BYTES = 2**26  # of masks held at once where they are needed one after the other
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -123,6 +124,7 @@ class Instances:
         return f"Instances({len(self)} in {width}x{height}{': ' if first else ''}{', '.join(first + more)})"
 
     def _dense(self) -> Iterator[np.ndarray]:
-        """One [H, W] uint8 mask at a time: 100 masks of 8000 x 6000 at once would be 5 GB."""
-        for rle in self.rles:
-            yield np.ascontiguousarray(mask.decode(rle))
+        """The masks one at a time, [H, W] uint8, made a few at a time: a hundred of 8000 x 6000 would be 5 GB."""
+        few = max(1, _DENSE_BYTES // self.picture[..., 0].size)
+        for start in range(0, len(self), few):
+            yield from self[start : start + few].masks.cpu().numpy().view(np.uint8)
