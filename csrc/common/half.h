@@ -36,4 +36,12 @@ YOLACT_HD float half_to_float(uint16_t bits) {
   return float_from_bits(sign | (exponent == 0 ? subnormal : exponent == (0x1fu << 23) ? special : normal));
 }
 
+enum class FloatType : int32_t { kFloat32, kFloat16, kBFloat16 };
+
+YOLACT_HD float load_float(const void* data, int64_t index, FloatType type) {
+  if (type == FloatType::kFloat32) return static_cast<const float*>(data)[index];
+  const uint16_t bits = static_cast<const uint16_t*>(data)[index];
+  return type == FloatType::kFloat16 ? half_to_float(bits) : bfloat16_to_float(bits);
+}
+
 }  // namespace yolact

@@ -21,19 +21,30 @@ inline Parallel serial() {
           }};
 }
 
-// Runs work(i) once for each i in [0, count). Items are drawn from a common counter, because a full-frame
-// detection costs a hundred times a small one and equal halves would leave one thread waiting.
+// How many workers for_each puts to `count` items: as many workspaces are needed.
+inline int64_t workers_for(const Parallel& parallel, int64_t count) {
+  return count < parallel.threads ? count : parallel.threads;
+}
+
+// Runs work(i, worker) once for each i in [0, count); no two items run at once on one worker. Items are drawn from a
+// common counter, because a full-frame detection costs a hundred times a small one and equal halves would leave one
+// thread waiting.
 template <class Work>
-void for_each(const Parallel& parallel, int64_t count, Work&& work) {
+void for_each_on_worker(const Parallel& parallel, int64_t count, Work&& work) {
   if (parallel.threads <= 1 || count <= 1) {
-    for (int64_t i = 0; i < count; ++i) work(i);
+    for (int64_t i = 0; i < count; ++i) work(i, 0);
     return;
   }
   std::atomic<int64_t> next{0};
-  const int64_t workers = count < parallel.threads ? count : parallel.threads;
-  parallel.ranges(workers, 1, [&](int64_t, int64_t) {
-    for (int64_t i = next.fetch_add(1); i < count; i = next.fetch_add(1)) work(i);
+  parallel.ranges(workers_for(parallel, count), 1, [&](int64_t worker, int64_t) {
+    for (int64_t i = next.fetch_add(1); i < count; i = next.fetch_add(1)) work(i, worker);
   });
+}
+
+// Runs work(i) once for each i in [0, count).
+template <class Work>
+void for_each(const Parallel& parallel, int64_t count, Work&& work) {
+  for_each_on_worker(parallel, count, [&](int64_t i, int64_t) { work(i); });
 }
 
 }  // namespace yolact

@@ -1,8 +1,19 @@
 """The operators: YOLACT's postprocessing on CPU and CUDA tensors, usable without the model."""
 
+from yolact.ops.assemble_masks import assemble_masks
+from yolact.ops.assemble_run_lengths import assemble_run_lengths, prototypes_to_rles
 from yolact.ops.decode_run_lengths import decode_run_lengths
 from yolact.ops.encode_run_lengths import encode_run_lengths, masks_to_rles
 from yolact.ops.preprocess import preprocess
 from yolact.ops.run_lengths import RunLengths
 
-__all__ = ["RunLengths", "decode_run_lengths", "encode_run_lengths", "masks_to_rles", "preprocess"]
+__all__ = [
+    "RunLengths",
+    "assemble_masks",
+    "assemble_run_lengths",
+    "decode_run_lengths",
+    "encode_run_lengths",
+    "masks_to_rles",
+    "preprocess",
+    "prototypes_to_rles",
+]

@@ -1,6 +1,13 @@
 """The operators once more in plain torch, written to be read: what every kernel is proven against."""
 
+from yolact.ops.reference.assemble import assemble_masks, assemble_run_lengths
 from yolact.ops.reference.preprocess import preprocess
 from yolact.ops.reference.run_lengths import decode_run_lengths, encode_run_lengths
 
-__all__ = ["decode_run_lengths", "encode_run_lengths", "preprocess"]
+__all__ = [
+    "assemble_masks",
+    "assemble_run_lengths",
+    "decode_run_lengths",
+    "encode_run_lengths",
+    "preprocess",
+]

@@ -1,0 +1,236 @@
+#include "assemble.h"
+
+#include <algorithm>
+
+#include "../common/interpolation.h"
+#include "../common/math.h"
+
+namespace yolact::cpu {
+namespace {
+
+int64_t round_up(int64_t value) { return (value + kLanes - 1) / kLanes * kLanes; }
+
+// `count` elements, `stride` apart from element `from` on, as floats side by side.
+YOLACT_CLONES void convert(const void* data, FloatType type, int64_t from, int64_t stride, int64_t count, float* to) {
+  const auto each = [&](const auto* elements, auto&& widen) {
+    if (stride == 1) {  // of which the compiler makes wide loads
+      for (int64_t i = 0; i < count; ++i) to[i] = widen(elements[from + i]);
+    } else {
+      for (int64_t i = 0; i < count; ++i) to[i] = widen(elements[from + i * stride]);
+    }
+  };
+  if (type == FloatType::kFloat16) {
+    each(static_cast<const uint16_t*>(data), [](uint16_t v) { return half_to_float(v); });
+  } else if (type == FloatType::kBFloat16) {
+    each(static_cast<const uint16_t*>(data), [](uint16_t v) { return bfloat16_to_float(v); });
+  } else {
+    each(static_cast<const float*>(data), [](float v) { return v; });
+  }
+}
+
+YOLACT_INLINE void activate(float (&values)[kLanes]) {
+  for (float& value : values) value = sigmoid(value);
+}
+
+template <int kChannels>  // 0: any
+YOLACT_INLINE Lanes products(const float* pixel, const float* coefficients, int64_t channels) {
+  if (kChannels) channels = kChannels;
+  const int64_t whole = channels / kLanes * kLanes;
+  Lanes sum{};
+  for (int64_t k = 0; k < whole; k += kLanes) sum += load_lanes(pixel + k) * load_lanes(coefficients + k);
+  if (whole < channels) sum += load_lanes(pixel + whole, channels - whole) * load_lanes(coefficients + whole);
+  return sum;
+}
+
+// The low-resolution mask of a window of prototypes whose channels lie side by side: sixteen pixels at a time, each the
+// sum of sixteen partial sums over the channels.
+template <int kChannels>
+YOLACT_INLINE void window_of_pixels(const float* pixels, int64_t inner_stride, int64_t outer_stride, int64_t inner,
+                                    int64_t outer, const float* coefficients, int64_t channels, bool with_sigmoid,
+                                    float* out, int64_t out_stride) {
+  for (int64_t o = 0; o < outer; ++o) {
+    for (int64_t i = 0; i < inner; i += kLanes) {
+      const float* first = pixels + o * outer_stride + i * inner_stride;
+      const int64_t last = std::min<int64_t>(inner - i, kLanes) - 1;
+      Lanes terms[kLanes];
+      for (int lane = 0; lane < kLanes; ++lane)
+        terms[lane] = products<kChannels>(first + std::min<int64_t>(lane, last) * inner_stride, coefficients, channels);
+      float values[kLanes];
+      store_lanes(values, sum_each(terms));
+      if (with_sigmoid) activate(values);
+      std::memcpy(out + o * out_stride + i, values, (last + 1) * sizeof(float));
+    }
+  }
+}
+
+YOLACT_CLONES void window_from_pixels(const float* pixels, int64_t inner_stride, int64_t outer_stride, int64_t inner,
+                                      int64_t outer, const float* coefficients, int64_t channels, bool with_sigmoid,
+                                      float* out, int64_t out_stride) {
+  if (channels == 32) {  // every published model's
+    window_of_pixels<32>(pixels, inner_stride, outer_stride, inner, outer, coefficients, channels, with_sigmoid, out,
+                         out_stride);
+  } else {
+    window_of_pixels<0>(pixels, inner_stride, outer_stride, inner, outer, coefficients, channels, with_sigmoid, out,
+                        out_stride);
+  }
+}
+
+// The same for prototypes whose columns lie side by side, a plane a channel: sixteen columns at a time, added up in
+// the same order. `row0` is column 0 of the window's first row, of which `width` columns may be read.
+YOLACT_CLONES void window_from_planes(const float* row0, int64_t row_stride, int64_t channel_stride, int64_t width,
+                                      Span x, int64_t rows, const float* coefficients, int64_t channels,
+                                      bool with_sigmoid, float* out, int64_t out_x_stride, int64_t out_y_stride) {
+  for (int64_t y = 0; y < rows; ++y) {
+    for (int64_t i = x.begin; i < x.end; i += kLanes) {
+      // The last columns are computed with some before them, so that no load leaves the row.
+      const int64_t from = std::max<int64_t>(0, std::min<int64_t>(i, width - kLanes));
+      const float* columns = row0 + y * row_stride + from;
+      Lanes terms[kLanes];
+      for (int64_t lane = 0; lane < kLanes; ++lane) {
+        Lanes sum{};
+        for (int64_t k = lane; k < channels; k += kLanes) {
+          const float* plane = columns + k * channel_stride;
+          sum += (width < kLanes ? load_lanes(plane, width) : load_lanes(plane)) * coefficients[k];
+        }
+        terms[lane] = sum;
+      }
+      float values[kLanes];
+      store_lanes(values, sum_across(terms));
+      if (with_sigmoid) activate(values);
+      const int64_t end = std::min<int64_t>(i + kLanes, x.end);
+      for (int64_t column = i; column < end; ++column)
+        out[(column - x.begin) * out_x_stride + y * out_y_stride] = values[column - from];
+    }
+  }
+}
+
+Axis axis_of(const AssembleArguments& a, int64_t b, bool is_y) {
+  const int64_t full = is_y ? a.height : a.width;
+  Span region{0, static_cast<int32_t>(full)};
+  if (a.source_region) {
+    const float* corners = a.source_region + 4 * b;
+    region = region_span(corners[is_y], corners[2 + is_y], region.end);
+  }
+  return {static_cast<int32_t>(full), region.begin, std::max(0, region.end - region.begin),
+          static_cast<int32_t>(a.sizes[b * a.size_stride + !is_y])};
+}
+
+Cut cut_axis(const Grid& grid, const AssembleArguments& a, float edge0, float edge1) {
+  const Axis& axis = grid.axis;
+  if (std::isnan(edge0) || std::isnan(edge1) || axis.extent == 0) return {};
+  Cut cut;
+  cut.output = {0, axis.output};
+  cut.window = {0, axis.extent};
+  if (a.crop == Crop::kAfter) {
+    cut.output = box_after(edge0, edge1, axis, a.box_unit, a.padding);
+  } else if (a.crop == Crop::kBefore) {
+    const Span box = box_before(edge0, edge1, axis, a.box_unit, a.padding);
+    cut.window = {std::max(0, box.begin - axis.begin), std::min(axis.extent, box.end - axis.begin)};
+    if (0.0f > a.threshold) {
+      // What is outside the box counts as one.
+    } else if (cut.window.empty()) {
+      cut.output = {};
+    } else {
+      cut.output = {grid.first[std::max(0, cut.window.begin - 1)], grid.first[cut.window.end]};
+    }
+  }
+  if (cut.output.empty()) return {};
+  cut.canvas = {grid.index0[cut.output.begin], grid.index1[cut.output.end - 1] + 1};
+  cut.window = {std::max(cut.window.begin, cut.canvas.begin), std::min(cut.window.end, cut.canvas.end)};
+  return cut;
+}
+
+}  // namespace
+
+Grid::Grid(const Axis& of) : axis(of) {
+  const int64_t padded = axis.output + kLanes;
+  index0.resize(axis.output);
+  index1.resize(axis.output);
+  weight0.resize(padded);
+  weight1.resize(padded);
+  first.assign(axis.extent + 1, axis.output);
+  if (axis.extent == 0) return;
+  const float scale = static_cast<float>(axis.extent) / static_cast<float>(axis.output);
+  int32_t next = 0;
+  for (int32_t i = 0; i < axis.output; ++i) {
+    const Tap t = tap(i, axis.extent, scale);
+    index0[i] = t.index0;
+    index1[i] = t.index1;
+    weight0[i] = t.weight0;
+    weight1[i] = t.weight1;
+    while (next <= t.index0) first[next++] = i;
+  }
+}
+
+Assembler::Assembler(const AssembleArguments& a, Inner inner, const Parallel& parallel)
+    : arguments_(a), inner_(inner), prototypes_(static_cast<const float*>(a.prototypes)) {
+  pictures_.reserve(a.batch);
+  for (int64_t b = 0; b < a.batch; ++b) {
+    pictures_.push_back({Grid(axis_of(a, b, false)), Grid(axis_of(a, b, true))});
+    const int64_t x = pictures_[b].x.axis.extent, y = pictures_[b].y.axis.extent;
+    const int64_t canvas = inner == Inner::kX ? y * round_up(x + 1) : x * round_up(y + 1);
+    workspace_size_ = std::max(workspace_size_, round_up(a.channels) + canvas);
+  }
+
+  std::copy_n(a.prototype_stride, 4, stride_);
+  if (a.prototype_type == FloatType::kFloat32 && (stride_[3] == 1 || stride_[2] == 1)) return;
+  const bool channels_last = stride_[3] == 1;
+  const int64_t row = a.width * a.channels;
+  const int64_t to[4] = {a.height * row, row, channels_last ? a.channels : 1, channels_last ? 1 : a.width};
+  const int64_t outer = channels_last ? 2 : 3;  // of the axes within a row
+  const int64_t lines = channels_last ? a.width : a.channels, line = row / lines;
+  converted_.reset(new float[a.batch * to[0]]);
+  parallel.ranges(a.batch * a.height, 8, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t from = i / a.height * a.prototype_stride[0] + i % a.height * a.prototype_stride[1];
+      for (int64_t j = 0; j < lines; ++j)
+        convert(a.prototypes, a.prototype_type, from + j * a.prototype_stride[outer], a.prototype_stride[5 - outer],
+                line, converted_.get() + i * row + j * line);
+    }
+  });
+  prototypes_ = converted_.get();
+  std::copy_n(to, 4, stride_);
+}
+
+bool Assembler::cut(int64_t b, int64_t d, Cut* x, Cut* y) const {
+  const AssembleArguments& a = arguments_;
+  if (a.count && d >= a.count[b]) return false;
+  const float* box = a.boxes + (b * a.detections + d) * 4;
+  *x = cut_axis(pictures_[b].x, a, box[0], box[2]);
+  *y = cut_axis(pictures_[b].y, a, box[1], box[3]);
+  return !x->output.empty() && !y->output.empty();
+}
+
+Canvas Assembler::draw(int64_t b, int64_t d, const Cut& x, const Cut& y, float* workspace) const {
+  const AssembleArguments& a = arguments_;
+  const bool inner_is_x = inner_ == Inner::kX;
+  const Cut &inner = inner_is_x ? x : y, &outer = inner_is_x ? y : x;
+  float* coefficients = workspace;
+  const int64_t channels = round_up(a.channels);
+  Canvas canvas{workspace + channels, round_up(inner.canvas.end - inner.canvas.begin + 1)};
+  std::fill_n(workspace, channels + (outer.canvas.end - outer.canvas.begin) * canvas.stride, 0.0f);
+  if (x.window.empty() || y.window.empty()) return canvas;
+
+  const int64_t from = b * a.coefficient_stride[0] + d * a.coefficient_stride[1];
+  for (int64_t k = 0; k < a.channels; ++k)
+    coefficients[k] = load_float(a.coefficients, from + k * a.coefficient_stride[2], a.coefficient_type);
+
+  const Picture& picture = pictures_[b];
+  const float* row0 = prototypes_ + b * stride_[0] + (picture.y.axis.begin + y.window.begin) * stride_[1];
+  const int64_t inner_size = inner.window.end - inner.window.begin, outer_size = outer.window.end - outer.window.begin;
+  float* window = canvas.values + (outer.window.begin - outer.canvas.begin) * canvas.stride + inner.window.begin -
+                  inner.canvas.begin;
+  if (stride_[3] == 1) {
+    const float* pixels = row0 + (picture.x.axis.begin + x.window.begin) * stride_[2];
+    window_from_pixels(pixels, stride_[inner_is_x ? 2 : 1], stride_[inner_is_x ? 1 : 2], inner_size, outer_size,
+                       coefficients, a.channels, a.sigmoid, window, canvas.stride);
+  } else {
+    const int32_t begin = picture.x.axis.begin;
+    window_from_planes(row0, stride_[1], stride_[3], a.width, {begin + x.window.begin, begin + x.window.end},
+                       y.window.end - y.window.begin, coefficients, a.channels, a.sigmoid, window,
+                       inner_is_x ? 1 : canvas.stride, inner_is_x ? canvas.stride : 1);
+  }
+  return canvas;
+}
+
+}  // namespace yolact::cpu

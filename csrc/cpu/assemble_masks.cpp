@@ -1,0 +1,93 @@
+// Prototypes to dense masks (YOLACT, section 3.3): one detection a task, one row of the result at a time. A row of
+// the low-resolution mask is stretched to the result's columns once and then blended with the next for all rows
+// between them; outside the box zeros are written. Bytes moved: the prototypes inside the boxes, the masks once.
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "assemble.h"
+
+namespace yolact::cpu {
+namespace {
+
+struct Workspace {
+  std::vector<float> canvas, row0, row1;
+  std::vector<uint8_t> pixels;  // of one row, a byte each, before they are packed
+
+  Workspace(int64_t canvas_size, int64_t width)
+      : canvas(canvas_size), row0(width), row1(width), pixels((width + 7) / 8 * 8) {}
+};
+
+YOLACT_CLONES void stretch(const float* __restrict values, const Grid& grid, Span output, int32_t origin,
+                           float* __restrict row) {
+  const int32_t *index0 = grid.index0.data(), *index1 = grid.index1.data();
+  const float *weight0 = grid.weight0.data(), *weight1 = grid.weight1.data();
+  for (int32_t x = output.begin; x < output.end; ++x)
+    row[x - output.begin] = blend(values[index0[x] - origin], values[index1[x] - origin], weight0[x], weight1[x]);
+}
+
+YOLACT_CLONES void blend_rows(const float* __restrict row0, const float* __restrict row1, float weight0, float weight1,
+                              float threshold, int64_t count, uint8_t* __restrict pixels) {
+  for (int64_t x = 0; x < count; ++x) pixels[x] = blend(row0[x], row1[x], weight0, weight1) > threshold;
+}
+
+// Eight bytes of 0 or 1 to a byte of bits, the first lowest: the product brings bit i of byte i to the top byte.
+void pack(const uint8_t* pixels, int64_t bytes, uint8_t* packed) {
+  for (int64_t i = 0; i < bytes; ++i) {
+    uint64_t eight = 0;
+    for (int j = 0; j < 8; ++j) eight |= static_cast<uint64_t>(pixels[8 * i + j]) << 8 * j;
+    packed[i] = static_cast<uint8_t>(eight * 0x0102040810204080u >> 56);
+  }
+}
+
+}  // namespace
+
+void assemble_masks(const AssembleMasksArguments& a, const Parallel& parallel) {
+  const Assembler assembler(a, Assembler::Inner::kX, parallel);
+  const int64_t height = a.sizes[0], width = a.sizes[1];
+  const int64_t pitch = a.packed ? (width + 7) / 8 : width;
+  const int64_t detections = a.batch * a.detections;
+  std::vector<Workspace> workspaces(workers_for(parallel, detections), {assembler.workspace_size(), width});
+  for_each_on_worker(parallel, detections, [&](int64_t i, int64_t worker) {
+    const int64_t b = i / a.detections, d = i % a.detections;
+    uint8_t* mask = a.masks + i * height * pitch;
+    Cut x, y;
+    if (!assembler.cut(b, d, &x, &y)) {
+      std::memset(mask, 0, height * pitch);
+      return;
+    }
+    Workspace& workspace = workspaces[worker];
+    const Picture& picture = assembler.picture(b);
+    const Canvas canvas = assembler.draw(b, d, x, y, workspace.canvas.data());
+    const int64_t columns = x.output.end - x.output.begin;
+    float *row0 = workspace.row0.data(), *row1 = workspace.row1.data();
+    int64_t line0 = -1, line1 = -1;  // which lines of the canvas they hold
+    const auto stretch_line = [&](int64_t line, float* row) {
+      stretch(canvas.values + (line - y.canvas.begin) * canvas.stride, picture.x, x.output, x.canvas.begin, row);
+    };
+
+    std::memset(mask, 0, y.output.begin * pitch);
+    if (a.packed) std::fill(workspace.pixels.begin(), workspace.pixels.end(), 0);
+    for (int64_t row = y.output.begin; row < y.output.end; ++row) {
+      const int64_t index0 = picture.y.index0[row], index1 = picture.y.index1[row];
+      if (index0 == line1) {
+        std::swap(row0, row1);
+        std::swap(line0, line1);
+      }
+      if (index0 != line0) stretch_line(line0 = index0, row0);
+      if (index1 != line1) stretch_line(line1 = index1, row1);
+      uint8_t* pixels = a.packed ? workspace.pixels.data() : mask + row * pitch;
+      blend_rows(row0, row1, picture.y.weight0[row], picture.y.weight1[row], a.threshold, columns,
+                 pixels + x.output.begin);
+      if (a.packed) {
+        pack(pixels, pitch, mask + row * pitch);
+      } else {
+        std::memset(pixels, 0, x.output.begin);
+        std::memset(pixels + x.output.end, 0, width - x.output.end);
+      }
+    }
+    std::memset(mask + y.output.end * pitch, 0, (height - y.output.end) * pitch);
+  });
+}
+
+}  // namespace yolact::cpu

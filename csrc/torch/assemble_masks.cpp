@@ -1,0 +1,35 @@
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "assemble.h"
+
+namespace yolact {
+namespace {
+
+Tensor assemble_masks_cpu(const Tensor& prototypes, const Tensor& coefficients, const Tensor& boxes,
+                          std::vector<int64_t> size, std::optional<Tensor> count, std::string layout,
+                          std::string box_unit, std::string activation, double threshold, std::string crop,
+                          double padding, std::optional<Tensor> source_region, bool packed) {
+  AssembleMasksArguments arguments{};
+  set_assemble_arguments(arguments, prototypes, coefficients, boxes, count, layout, box_unit, activation, threshold,
+                         crop, padding, source_region);
+  STD_TORCH_CHECK(size.size() == 2, "size must be two numbers");
+  check_size(size[0], size[1]);
+
+  const int64_t pitch = packed ? (size[1] + 7) / 8 : size[1];
+  Tensor masks = empty_on(prototypes, {arguments.batch, arguments.detections, size[0], pitch},
+                          packed ? ScalarType::Byte : ScalarType::Bool);
+  if (masks.numel() == 0) return masks;
+  arguments.sizes = size.data();
+  arguments.packed = packed;
+  arguments.masks = static_cast<uint8_t*>(masks.data_ptr());
+  cpu::assemble_masks(arguments, torch_threads());
+  return masks;
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(yolact, CPU, m) { m.impl("assemble_masks", TORCH_BOX(&assemble_masks_cpu)); }
+
+}  // namespace yolact

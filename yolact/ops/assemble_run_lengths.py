@@ -1,0 +1,144 @@
+"""Prototypes and coefficients straight to COCO run lengths."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from yolact.ops import _library  # noqa: F401 - loads torch.ops.yolact
+from yolact.ops._assemble import check_assemble
+from yolact.ops._checks import check_count, check_tensor
+from yolact.ops.run_lengths import DEFAULT_CAPACITY, RunLengths, exact_rles
+
+
+def assemble_run_lengths(
+    prototypes: Tensor,  # [B, h, w, K], or [B, K, h, w] with layout "khw"
+    coefficients: Tensor,  # [B, D, K]
+    boxes: Tensor,  # [B, D, 4] xyxy in box_unit
+    sizes: Tensor | Sequence[tuple[int, int]],  # [B, 2] int64, (H, W) of each picture
+    *,
+    count: Tensor | None = None,  # [B] int64
+    capacity: int | None = None,
+    layout: str = "hwk",
+    box_unit: str = "relative",
+    activation: str = "sigmoid",
+    threshold: float = 0.5,
+    crop: str = "before",
+    padding: float = 1.0,
+    source_region: Tensor | None = None,  # [B, 4] xyxy, prototype pixels
+) -> RunLengths:  # M = B * D rows
+    """Assemble masks and encode them as COCO run lengths in one step, without a dense mask in between.
+
+    The strings equal those of `encode_run_lengths(assemble_masks(...))` byte for byte. Between two values of the
+    low-resolution mask that lie on one side of the threshold no pixel is computed, so the cost is that of the
+    prototypes inside the boxes and of the masks' outlines.
+
+    Args:
+        sizes: [B, 2] int64 tensor, or a sequence of pairs: (height, width) of the results of each picture, fewer
+            than 2**32 pixels each.
+        capacity: bytes a row; by default 4096, ample for what a network predicts.
+        prototypes, coefficients, boxes, count, layout, box_unit, activation, threshold, crop, padding,
+            source_region: see `assemble_masks`.
+
+    Returns:
+        RunLengths of B * D rows, a picture's detections in a row; those past `count` are empty masks.
+
+    Raises:
+        TypeError, ValueError: an argument of the wrong type, dtype, shape, device or range, named with its value.
+    """
+    boxes, options = check_assemble(
+        prototypes,
+        coefficients,
+        boxes,
+        count=count,
+        layout=layout,
+        box_unit=box_unit,
+        activation=activation,
+        threshold=threshold,
+        crop=crop,
+        padding=padding,
+        source_region=source_region,
+    )
+    if capacity is None:
+        capacity = DEFAULT_CAPACITY
+    check_count(capacity, "capacity")
+    sizes = check_sizes(sizes, prototypes.shape[0], prototypes.device)
+    return RunLengths(
+        *torch.ops.yolact.assemble_run_lengths(prototypes, coefficients, boxes, sizes, capacity=capacity, **options)
+    )
+
+
+def prototypes_to_rles(
+    prototypes: Tensor,  # [B, h, w, K], or [B, K, h, w] with layout "khw"
+    coefficients: Tensor,  # [B, D, K]
+    boxes: Tensor,  # [B, D, 4] xyxy in box_unit
+    sizes: Tensor | Sequence[tuple[int, int]],  # [B, 2] int64, (H, W) of each picture
+    *,
+    count: Tensor | None = None,  # [B] int64
+    source_region: Tensor | None = None,  # [B, 4] xyxy, prototype pixels
+    **options: Any,
+) -> list[list[dict[str, Any]]]:
+    """Assemble masks straight to COCO's dictionaries, exact whatever the masks; synchronises on a GPU.
+
+    Encodes with the default capacity, copies the strings once, and encodes those again that overflowed.
+
+    Args:
+        sizes: [B, 2] int64 tensor, or a sequence of pairs: (height, width) of the results of each picture.
+        prototypes, coefficients, boxes, count, source_region, options: see `assemble_masks`.
+
+    Returns:
+        One list a picture: a dictionary {"size": [H, W], "counts": str} for each of its rows below `count`.
+
+    Raises:
+        TypeError, ValueError: an argument of the wrong type, dtype, shape, device or range, named with its value.
+    """
+    run_lengths = assemble_run_lengths(
+        prototypes, coefficients, boxes, sizes, count=count, source_region=source_region, **options
+    )
+    batch, detections = coefficients.shape[:2]
+    sizes = check_sizes(sizes, batch, prototypes.device)
+
+    def encode_again(rows: list[int], capacity: int) -> RunLengths:
+        parts = []
+        for b in range(batch):
+            if chosen := [row - b * detections for row in rows if row // detections == b]:
+                one = slice(b, b + 1)
+                region = None if source_region is None else source_region[one]
+                arguments = (prototypes[one], coefficients[one, chosen], boxes[one, chosen], sizes[one])
+                parts.append(assemble_run_lengths(*arguments, capacity=capacity, source_region=region, **options))
+        return RunLengths(*(torch.cat([getattr(part, name) for part in parts]) for name in RunLengths.__annotations__))
+
+    rles = exact_rles(run_lengths, encode_again)
+    counts = [detections] * batch if count is None else count.clamp(0, detections).tolist()
+    return [rles[b * detections : b * detections + counts[b]] for b in range(batch)]
+
+
+def check_sizes(sizes: Tensor | Sequence[tuple[int, int]], batch: int, device: torch.device) -> Tensor:
+    """Return `sizes` as a contiguous [B, 2] int64 tensor; its values are checked where that costs no wait."""
+    if not isinstance(sizes, Tensor):
+        for size in sizes:
+            if len(size) != 2:
+                raise ValueError(f"sizes must hold pairs (height, width), got {size!r}")
+            check_count(size[0], "a height of sizes")
+            check_count(size[1], "a width of sizes")
+        sizes = torch.tensor(list(map(list, sizes)), dtype=torch.int64).view(-1, 2).to(device)
+    check_tensor(sizes, "sizes", (batch, 2), (torch.int64,))
+    if sizes.device.type == "cpu" and not torch.compiler.is_compiling() and bool((sizes <= 0).any()):
+        raise ValueError(f"sizes must be at least 1, got {sizes.tolist()}")
+    return sizes.contiguous()
+
+
+@torch.library.register_fake("yolact::assemble_run_lengths")
+def _(
+    prototypes: Tensor, coefficients: Tensor, boxes: Tensor, sizes: Tensor, *, capacity: int, **options: Any
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    rows = coefficients.shape[0] * coefficients.shape[1]
+    return (
+        coefficients.new_empty((rows, capacity), dtype=torch.uint8),
+        coefficients.new_empty((rows,), dtype=torch.int64),
+        coefficients.new_empty((rows,), dtype=torch.int64),
+        coefficients.new_empty((rows, 2), dtype=torch.int64),
+    )
