@@ -80,11 +80,8 @@ class TrainOptions:
 
     positive_iou: float = 0.5  # a prior of at least this IoU with a truth is positive,
     negative_iou: float = 0.4  # below this one background, between them neutral
-    crowd_overlap: float | None = (
-        0.7  # background covered more than this by a crowd is neutral; None: crowds are left out
-    )
-    negatives_per_positive: int = 3
-    rank_negatives_by: Literal["foreground", "loss"] = "foreground"  # logsumexp - background logit, or cross entropy
+    crowd_overlap: float | None = 0.7  # background covered more than this by a crowd is neutral; None: it stays
+    negatives_per_positive: int = 3  # the hardest of a picture
     max_masks: int = 100  # positives drawn for the mask loss in a picture
     rescale_sampled_masks: bool = True  # scale the mask loss back to all positives; False: divide by those drawn
     min_truth_size: float = 0.0  # pixels of the input; smaller truths are dropped
@@ -186,7 +183,6 @@ _MMDET = Config(
         length=55,
         steps=(20, 42, 49, 52),
         crowd_overlap=None,
-        rank_negatives_by="loss",
         rescale_sampled_masks=False,
         min_truth_size=4,
     ),
@@ -203,6 +199,7 @@ _LITE0 = Config(
     anchors=AnchorOptions(scales=(16, 32, 64, 128, 256)),
     protonet_channels=64,
     head_channels=96,
+    integer_boxes=False,
 )
 
 CONFIGS: dict[str, Config] = {

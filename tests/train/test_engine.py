@@ -28,11 +28,11 @@ TINY = replace(
     prototypes=8,
     protonet_channels=16,
     head_channels=16,
+    train=TrainOptions(
+        batch_size=2, length=6, warmup_iterations=2, steps=(4,), learning_rate=2e-3, warmup_rate=1e-3, max_masks=3
+    ),
 )
-OPTIONS = TrainOptions(
-    batch_size=2, length=6, warmup_iterations=2, steps=(4,), learning_rate=2e-3, warmup_rate=1e-3, max_masks=3
-)
-STRONG = Recipe(Augmentation(rotation=10.0, mosaic=0.5, copy_paste=0.5), OPTIONS, ema_decay=0.9)
+STRONG = Recipe(Augmentation(rotation=10.0, mosaic=0.5, copy_paste=0.5), ema_decay=0.9)
 
 
 @pytest.fixture(scope="module")
@@ -95,8 +95,9 @@ def test_workers_change_nothing(data: Path, tmp_path: Path) -> None:
 
 
 def test_it_learns_a_few_pictures(data: Path, tmp_path: Path) -> None:
-    options = replace(OPTIONS, length=40, batch_size=5, steps=(), clip_norm=10.0)
-    weights = run(data, tmp_path / "run", Recipe(Augmentation.none(), options, freeze_batch_norm=False), log_every=8)
+    changes = {"length": 40, "batch_size": 5, "steps": (), "clip_norm": 10.0}
+    recipe = Recipe(Augmentation.none(), changes, freeze_batch_norm=False)
+    weights = run(data, tmp_path / "run", recipe, log_every=8)
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     terms = ("box", "classification", "mask", "semantic")
     assert all(lines[-1][term] < lines[0][term] for term in terms), lines

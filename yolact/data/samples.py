@@ -26,6 +26,7 @@ class SampleStream(torch.utils.data.Dataset[Sample]):
         augmentation: how strongly to augment.
         fill: the colour of what lies outside a picture, RGB, 0..255.
         seed: of the order and of every random choice.
+        min_truth_size: truths of less width or height are left out, in pixels of the sample.
     """
 
     def __init__(
@@ -35,12 +36,14 @@ class SampleStream(torch.utils.data.Dataset[Sample]):
         augmentation: Augmentation,
         fill: tuple[float, float, float],
         seed: int,
+        min_truth_size: float = 0.0,
     ) -> None:
         self.pictures = dataset.pictures
         self.size = size
         self.augmentation = augmentation
         self.fill = fill
         self.seed = seed
+        self.min_truth_size = min_truth_size
         self._order: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, np.int64))
         self._caches = sum(3 * p.height * p.width for p in dataset.pictures) <= CACHE_BYTES
         self._pixels: dict[int, NDArray[np.uint8]] = {}
@@ -56,7 +59,8 @@ class SampleStream(torch.utils.data.Dataset[Sample]):
         if rng.random() < options.copy_paste:
             other = self._view(self._any(rng), (self.size, self.size), rng)
             sample = copy_paste(sample, other, options.min_visible, rng)
-        return replace(sample, image=distort(sample.image, options.photometric, rng))
+        sample = replace(sample, image=distort(sample.image, options.photometric, rng))
+        return sample.select(np.min(sample.boxes[:, 2:] - sample.boxes[:, :2], axis=1) >= self.min_truth_size)
 
     def _index(self, position: int) -> int:
         epoch, place = divmod(position, len(self.pictures))

@@ -87,7 +87,8 @@ def train(
     dataset = read_coco(train_annotations, train_images)
     if not dataset.pictures:
         raise UserError(f"{train_annotations}: names no picture")
-    options = scale_to_batch(recipe.options or config.train, len(dataset), batch_size, iterations, learning_rate)
+    options = replace(config.train, **recipe.changes)
+    options = scale_to_batch(options, len(dataset), batch_size, iterations, learning_rate)
     config = replace(config.with_classes(dataset.class_names, dataset.category_ids), train=options)
     folder = Path(output)
     if (folder / CHECKPOINT).exists() and not resume:
@@ -117,7 +118,9 @@ def train(
         f"{options.length} iterations of {options.batch_size}, rate {options.learning_rate:g}, "
         f"batch norm {'frozen' if model.freeze_batch_norm else 'trained'}"
     )
-    stream = SampleStream(dataset, config.size, recipe.augmentation, config.preprocessing.mean, seed)
+    stream = SampleStream(
+        dataset, config.size, recipe.augmentation, config.preprocessing.mean, seed, options.min_truth_size
+    )
     sums: Counter[str] = Counter()
     clock = time.monotonic()
     for images, targets in _batches(stream, state.iteration, stop, options.batch_size, workers):

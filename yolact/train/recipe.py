@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 from yolact.config import TrainOptions
 from yolact.data.augment import Augmentation
@@ -18,7 +19,7 @@ class Recipe:
     """A way to train, over the `TrainOptions` of a configuration."""
 
     augmentation: Augmentation = field(default_factory=Augmentation)
-    options: TrainOptions | None = None  # instead of the configuration's own
+    changes: Mapping[str, Any] = field(default_factory=dict)  # of the configuration's TrainOptions
     schedule: Literal["steps", "cosine"] = "steps"
     ema_decay: float | None = None  # of the averaged weights that are kept beside those trained
     freeze_batch_norm: bool | None = None  # None: when a batch has fewer than FREEZE_BELOW pictures
@@ -31,9 +32,15 @@ RECIPES: dict[str, Recipe] = {
     # augmentation, a rate that falls smoothly to near zero, and an average of the weights.
     "small": Recipe(
         augmentation=Augmentation(max_expand=2.0, rotation=10.0, mosaic=0.3, copy_paste=0.3),
-        options=TrainOptions(
-            batch_size=4, length=2400, learning_rate=4e-3, warmup_rate=4e-4, warmup_iterations=100, clip_norm=20.0
-        ),
+        changes={
+            "batch_size": 4,
+            "unit": "iterations",
+            "length": 2400,
+            "learning_rate": 4e-3,
+            "warmup_rate": 4e-4,
+            "warmup_iterations": 100,
+            "clip_norm": 20.0,
+        },
         schedule="cosine",
         ema_decay=0.998,
         freeze_batch_norm=True,
