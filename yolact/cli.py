@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -18,6 +18,8 @@ from yolact.errors import UserError
 if TYPE_CHECKING:
     from yolact.predictor import Model
 
+F = TypeVar("F", bound=Callable[..., Any])
+
 BUNDLED_MODEL = "yolact_lite0_dogcat"
 FAULT = 2  # the exit status for a caller's mistake
 
@@ -25,10 +27,16 @@ _weights = click.option(
     "--weights",
     default=BUNDLED_MODEL,
     show_default=True,
+    metavar="W",
     help="A file of weights, the original's, mmdetection's or ours, or the name of a bundled model.",
 )
 _config = click.option("--config", metavar="NAME", help="The configuration, where the weights cannot tell it.")
-_device = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+_device = click.option("--device", default="auto", show_default=True, metavar="D", help="auto, cpu, cuda or cuda:N.")
+
+
+def _number(name: str, default: int | None, text: str, low: int = 1) -> Callable[[F], F]:
+    """An option that is a whole number."""
+    return click.option(name, type=click.IntRange(low), default=default, show_default=True, metavar="N", help=text)
 
 
 @click.group(
@@ -45,7 +53,7 @@ def cli(context: click.Context) -> None:
 @cli.command()
 @click.argument("picture", required=False, type=Path)
 @click.option(
-    "--output", type=Path, default="output", show_default=True, help="Folder for the picture and the results."
+    "--output", type=Path, default="output", show_default=True, metavar="DIR", help="Folder for picture and results."
 )
 @_device
 def demo(picture: Path | None, output: Path, device: str) -> None:
@@ -63,11 +71,20 @@ def demo(picture: Path | None, output: Path, device: str) -> None:
 @_weights
 @_config
 @_device
-@click.option("--score-threshold", type=click.FloatRange(0, 1), default=0.15, show_default=True)
-@click.option("--max-detections", type=click.IntRange(1), default=100, show_default=True, help="A picture.")
-@click.option("--output", type=Path, help="Folder for annotated pictures; without --json it is 'output'.")
+@click.option(
+    "--score-threshold",
+    type=click.FloatRange(0, 1),
+    default=0.15,
+    show_default=True,
+    metavar="S",
+    help="Keep what scores above this.",
+)
+@_number("--max-detections", 100, "Keep at most this many in a picture.")
+@click.option(
+    "--output", type=Path, metavar="DIR", help="Folder for annotated pictures; 'output' if --json is not given."
+)
 @click.option("--json", "results_file", type=Path, metavar="FILE", help="Write the results as a COCO list.")
-@click.option("--batch-size", type=click.IntRange(1), default=1, show_default=True)
+@_number("--batch-size", 1, "Pictures that go through the network together.")
 @click.pass_context
 def predict(
     context: click.Context,
@@ -110,12 +127,12 @@ def predict(
 
 @cli.command("eval")
 @click.option("--annotations", type=Path, required=True, metavar="FILE", help="The truth, in COCO's format.")
-@click.option("--results", type=Path, metavar="FILE", help="Score this COCO results list; or:")
-@click.option("--weights", help="Score these weights, by file or bundled name,")
-@click.option("--images", type=Path, metavar="DIR", help="on the annotated pictures, which are in this folder.")
+@click.option("--results", type=Path, metavar="FILE", help="Score this COCO results list, or a model:")
+@click.option("--weights", metavar="W", help="A file of weights or the name of a bundled model.")
+@click.option("--images", type=Path, metavar="DIR", help="The folder of the annotated pictures.")
 @_config
 @_device
-@click.option("--batch-size", type=click.IntRange(1), default=1, show_default=True)
+@_number("--batch-size", 1, "Pictures that go through the network together.")
 @click.option("--json", "results_file", type=Path, metavar="FILE", help="Write the detections as a COCO list.")
 def evaluate(
     annotations: Path,
@@ -155,13 +172,15 @@ def evaluate(
 @click.option("--val-images", type=Path, metavar="DIR")
 @click.option("--output", type=Path, required=True, metavar="RUN", help="Folder for checkpoint, weights and log.")
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint in RUN.")
-@click.option("--recipe", default="original", show_default=True, help="original, or small for few pictures.")
+@click.option(
+    "--recipe", default="original", show_default=True, metavar="NAME", help="original, or small for few pictures."
+)
 @click.option("--weights", metavar="FILE", help="Start from these, whatever their classes.")
-@click.option("--iterations", type=click.IntRange(1), help="Instead of the recipe's.")
-@click.option("--batch-size", type=click.IntRange(1), help="Instead of the recipe's; scales rate and length.")
-@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="Instead of the recipe's.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--workers", type=click.IntRange(0), default=0, show_default=True, help="Processes that read pictures.")
+@_number("--iterations", None, "Instead of the recipe's.")
+@_number("--batch-size", None, "Instead of the recipe's; scales rate and length.")
+@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), metavar="R", help="Instead of the recipe's.")
+@_number("--seed", 0, "Of weights, order and augmentation.", low=0)
+@_number("--workers", 0, "Processes that prepare pictures.", low=0)
 @_device
 def train(
     config: str,

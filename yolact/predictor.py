@@ -180,20 +180,26 @@ def find_device(name: str | torch.device | None) -> torch.device:
     Raises:
         UserError: there is no such device here.
     """
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
-        return torch.device("cuda" if count else "cpu")
+        return torch.device("cuda" if gpus and _has_cuda_kernels() else "cpu")
     try:
         device = torch.device("cpu" if name is None else name)
     except RuntimeError:
         raise UserError(f"device {str(name)!r} is unknown; choose auto, cpu, cuda or cuda:N") from None
     if device.type not in ("cpu", "cuda"):
         raise UserError(f"device {str(name)!r} is not supported; choose auto, cpu, cuda or cuda:N")
-    if device.type == "cuda" and (device.index or 0) >= count:
+    if device.type == "cuda" and (device.index or 0) >= gpus:
         raise UserError(
-            f"device {str(name)!r} is not there; torch {torch.__version__} sees {count or 'no'} CUDA devices"
+            f"device {str(name)!r} is not there; torch {torch.__version__} sees {gpus or 'no'} CUDA devices"
         )
+    if device.type == "cuda" and not _has_cuda_kernels():
+        raise UserError(f"device {str(name)!r} cannot run: the operators were built without CUDA; see `yolact doctor`")
     return device
+
+
+def _has_cuda_kernels() -> bool:
+    return torch._C._dispatch_has_kernel_for_dispatch_key("yolact::detect", "CUDA")
 
 
 def as_picture(picture: Picture) -> np.ndarray:  # [H, W, 3] uint8 RGB
