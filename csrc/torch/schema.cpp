@@ -4,12 +4,12 @@
 
 STABLE_TORCH_LIBRARY(yolact, m) {
   m.def(
-      "fast_nms(Tensor boxes, Tensor scores, *, float iou_threshold, int top_k, int max_detections,"
+      "fast_nms(Tensor boxes, Tensor scores, *, float iou_threshold, int top_k, SymInt max_detections,"
       " float? score_threshold, bool across_classes, str method, float union_eps, bool plus_one, bool suppress_equal)"
       " -> (Tensor index, Tensor label, Tensor score, Tensor count)");
   m.def(
       "detect(Tensor box_deltas, Tensor class_logits, Tensor priors, *, float score_threshold, bool second_threshold,"
-      " float iou_threshold, int top_k, int max_detections, bool across_classes, str method, float[2] variances,"
+      " float iou_threshold, int top_k, SymInt max_detections, bool across_classes, str method, float[2] variances,"
       " float? max_log_size, bool clip, float union_eps, SymInt[]? level_sizes, int? pre_nms_top_k)"
       " -> (Tensor boxes, Tensor label, Tensor score, Tensor prior, Tensor count)");
   m.def(

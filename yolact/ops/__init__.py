@@ -3,7 +3,9 @@
 from yolact.ops.assemble_masks import assemble_masks
 from yolact.ops.assemble_run_lengths import assemble_run_lengths, prototypes_to_rles
 from yolact.ops.decode_run_lengths import decode_run_lengths
+from yolact.ops.detect import detect
 from yolact.ops.encode_run_lengths import encode_run_lengths, masks_to_rles
+from yolact.ops.fast_nms import fast_nms
 from yolact.ops.preprocess import preprocess
 from yolact.ops.run_lengths import RunLengths
 
@@ -12,7 +14,9 @@ __all__ = [
     "assemble_masks",
     "assemble_run_lengths",
     "decode_run_lengths",
+    "detect",
     "encode_run_lengths",
+    "fast_nms",
     "masks_to_rles",
     "preprocess",
     "prototypes_to_rles",

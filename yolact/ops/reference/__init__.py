@@ -1,6 +1,8 @@
 """The operators once more in plain torch, written to be read: what every kernel is proven against."""
 
 from yolact.ops.reference.assemble import assemble_masks, assemble_run_lengths
+from yolact.ops.reference.detect import detect
+from yolact.ops.reference.fast_nms import fast_nms
 from yolact.ops.reference.preprocess import preprocess
 from yolact.ops.reference.run_lengths import decode_run_lengths, encode_run_lengths
 
@@ -8,6 +10,8 @@ __all__ = [
     "assemble_masks",
     "assemble_run_lengths",
     "decode_run_lengths",
+    "detect",
     "encode_run_lengths",
+    "fast_nms",
     "preprocess",
 ]

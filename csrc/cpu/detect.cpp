@@ -1,0 +1,291 @@
+// From raw outputs to detections, in two steps. Screening, blocks of priors in parallel: a prior whose logits alone
+// rule it out costs a read of them and no exponential; the few others get the exact softmax and their decoded box.
+// Selection, a picture a task: see selection.h; a survivor's scores are computed again where they are looked at, so
+// that no [classes, priors] matrix exists. Bytes moved: the logits once.
+#include "../common/detect.h"
+
+#include <cmath>
+#include <cstring>
+#include <iterator>
+#include <memory>
+
+#include "../common/clones.h"
+#include "../common/math.h"
+#include "selection.h"
+
+namespace yolact::cpu {
+namespace {
+
+constexpr int kLanes = 16;
+// Sixteen numbers, one to a lane, on processors of any width: sums have one order everywhere.
+typedef float Lanes __attribute__((vector_size(kLanes * sizeof(float))));
+typedef int32_t Mask __attribute__((vector_size(kLanes * sizeof(int32_t))));
+
+int64_t padded(int64_t count) { return (count + kLanes - 1) / kLanes * kLanes; }
+
+// A prior that passed the threshold. Its score in class c is exponential(logit[1 + c] - highest) / sum.
+struct Survivor {
+  int32_t prior, label;  // label: its best class, the lower of equals; known across classes only
+  float best, highest, sum;
+  Box box;
+};
+
+// The logits of one prior as floats: in place where they lie so, else in `room`.
+YOLACT_INLINE const float* load_row(const FloatView& logits, int64_t picture, int64_t prior, int64_t count,
+                                    float* room) {
+  const int64_t offset = picture * logits.stride[0] + prior * logits.stride[1], step = logits.stride[2];
+  if (logits.type == FloatType::kFloat32) {
+    const float* row = static_cast<const float*>(logits.data) + offset;
+    if (step == 1) return row;
+    for (int64_t i = 0; i < count; ++i) room[i] = row[i * step];
+  } else {
+    const uint16_t* row = static_cast<const uint16_t*>(logits.data) + offset;
+    if (logits.type == FloatType::kFloat16)
+      for (int64_t i = 0; i < count; ++i) room[i] = half_to_float(row[i * step]);
+    else
+      for (int64_t i = 0; i < count; ++i) room[i] = bfloat16_to_float(row[i * step]);
+  }
+  return room;
+}
+
+// Whether some foreground logit is more than `margin` above the background's. NaN may give either answer.
+YOLACT_INLINE bool may_pass(const float* row, int64_t classes, float margin) {
+  const float background = row[0];
+  const float* foreground = row + 1;
+  if (classes < kLanes) {
+    bool found = false;
+    for (int64_t c = 0; c < classes; ++c) found |= foreground[c] - background > margin;
+    return found;
+  }
+  Lanes highest;
+  memcpy(&highest, foreground + classes - kLanes, sizeof highest);  // the last ones, which the steps may leave out
+  for (int64_t c = 0; c + kLanes <= classes; c += kLanes) {
+    Lanes next;
+    memcpy(&next, foreground + c, sizeof next);
+    highest = next > highest ? next : highest;
+  }
+  const Mask passes = highest - background > margin;
+  int32_t found = 0;
+  for (int i = 0; i < kLanes; ++i) found |= passes[i];
+  return found != 0;
+}
+
+// Lists the priors of [begin, end) that may pass; `room` holds a row.
+YOLACT_CLONES int64_t screen(const DetectArguments& a, int64_t picture, int64_t begin, int64_t end, float margin,
+                             float* room, int32_t* passing) {
+  const bool all = margin == -std::numeric_limits<float>::infinity();
+  int64_t found = 0;
+  for (int64_t prior = begin; prior < end; ++prior) {
+    const float* row = load_row(a.class_logits, picture, prior, 1 + a.classes, room);
+    passing[found] = static_cast<int32_t>(prior);
+    found += all || may_pass(row, a.classes, margin);
+  }
+  return found;
+}
+
+// The largest margin by which the best foreground logit f may exceed the background's, f - b, without its softmax
+// probability, as `score` computes it, being above the threshold t: such priors need no exponential.
+//
+// The true probability is at most s(f - b) with s(d) = 1 / (1 + e^-d), whose logarithm has a falling slope 1 - s(d).
+// So at d <= ln(t / (1 - t)) - m it is at most t e^(-m (1 - t)), and m = e / (1 - t) makes up for a relative error e.
+// The computed probability is off by one unit of 2^-23 for each exponential and for the division, and by a half for
+// each addition on the longest way through the sum: (1 + classes) / 16 + 4 of them. The difference f - b and this
+// function's result are rounded, too, which is relative to the margin itself.
+float safe_margin(float threshold, int64_t classes) {
+  const double t = threshold;
+  if (!(t > 0.0)) return -std::numeric_limits<float>::infinity();
+  if (t >= 1.0) return std::numeric_limits<float>::infinity();
+  const double unit = 1.0 / (1 << 23);
+  const double error = (8.0 + static_cast<double>(classes) / (2 * kLanes)) * unit;
+  const double margin = std::log(t / (1.0 - t));
+  return static_cast<float>(margin - error / (1.0 - t) - 2.0 * unit * std::fabs(margin));
+}
+
+// The softmax of one prior; false where its best foreground score is not above the threshold, or a logit is NaN.
+// `room` holds padded(1 + classes) numbers.
+YOLACT_CLONES bool score(const DetectArguments& a, int64_t picture, float* room, Survivor* survivor) {
+  const int64_t classes = a.classes, count = padded(1 + classes);
+  const float* row = load_row(a.class_logits, picture, survivor->prior, 1 + classes, room);
+  const float background = row[0];
+  for (int64_t c = 0; c < classes; ++c) room[c] = row[1 + c];  // also when `row` is `room`: one place down
+  room[classes] = background;
+  for (int64_t i = classes + 1; i < count; ++i) room[i] = -std::numeric_limits<float>::infinity();
+
+  float most[kLanes], sum[kLanes];
+  for (int k = 0; k < kLanes; ++k) most[k] = room[k];
+  for (int64_t i = kLanes; i < count; i += kLanes)
+    for (int k = 0; k < kLanes; ++k) most[k] = room[i + k] > most[k] ? room[i + k] : most[k];
+  for (int half = kLanes / 2; half > 0; half /= 2)
+    for (int k = 0; k < half; ++k) most[k] = most[k + half] > most[k] ? most[k + half] : most[k];
+  const float highest = most[0];
+
+  for (int64_t i = 0; i < count; ++i) room[i] = exponential(room[i] - highest);
+  for (int k = 0; k < kLanes; ++k) sum[k] = 0.0f;
+  for (int64_t i = 0; i < count; i += kLanes)
+    for (int k = 0; k < kLanes; ++k) sum[k] += room[i + k];
+  for (int half = kLanes / 2; half > 0; half /= 2)
+    for (int k = 0; k < half; ++k) sum[k] += sum[k + half];
+
+  room[classes] = 0.0f;  // the background is no candidate
+  for (int k = 0; k < kLanes; ++k) most[k] = 0.0f;
+  for (int64_t i = 0; i < count; i += kLanes)
+    for (int k = 0; k < kLanes; ++k) most[k] = room[i + k] > most[k] ? room[i + k] : most[k];
+  for (int half = kLanes / 2; half > 0; half /= 2)
+    for (int k = 0; k < half; ++k) most[k] = most[k + half] > most[k] ? most[k + half] : most[k];
+
+  survivor->highest = highest;
+  survivor->sum = sum[0];
+  survivor->best = most[0] / sum[0];  // NaN where a logit is
+  survivor->label = 0;
+  if (a.options.across_classes)
+    while (survivor->label < classes - 1 && room[survivor->label] / sum[0] != survivor->best) ++survivor->label;
+  return survivor->best > a.score_threshold;
+}
+
+Box decode_prior(const DetectArguments& a, int64_t picture, int64_t prior) {
+  float delta[4], at[4];
+  for (int i = 0; i < 4; ++i) {
+    delta[i] =
+        load_float(a.box_deltas.data,
+                   picture * a.box_deltas.stride[0] + prior * a.box_deltas.stride[1] + i * a.box_deltas.stride[2],
+                   a.box_deltas.type);
+    at[i] = load_float(a.priors.data, prior * a.priors.stride[0] + i * a.priors.stride[1], a.priors.type);
+  }
+  return decode(delta, at, a.decode);
+}
+
+// The survivors among the priors [begin, end), in order; returns how many.
+int64_t find_survivors(const DetectArguments& a, int64_t picture, int64_t begin, int64_t end, float margin,
+                       Survivor* survivors) {
+  std::vector<float> room(padded(1 + a.classes));
+  std::vector<int32_t> passing(end - begin + 1);
+  const int64_t candidates = screen(a, picture, begin, end, margin, room.data(), passing.data());
+  int64_t found = 0;
+  for (int64_t i = 0; i < candidates; ++i) {
+    Survivor& survivor = survivors[found];
+    survivor.prior = passing[i];
+    if (!score(a, picture, room.data(), &survivor)) continue;
+    survivor.box = decode_prior(a, picture, survivor.prior);
+    found += !has_nan(survivor.box);
+  }
+  return found;
+}
+
+// Of each level leaves the pre_nms_top_k survivors of the best scores, ties to the lower prior.
+void limit_levels(const DetectArguments& a, std::vector<Survivor>* survivors) {
+  const auto key = [](const Survivor& s) { return key_of(s.best, static_cast<uint32_t>(s.prior)); };
+  auto out = survivors->begin(), first = out;
+  int64_t end_of_level = 0;
+  for (int64_t level = 0; level < a.levels; ++level) {
+    end_of_level += a.level_sizes[level];
+    const auto last = std::find_if(first, survivors->end(), [&](const Survivor& s) { return s.prior >= end_of_level; });
+    Key least = 0;
+    if (last - first > a.pre_nms_top_k) {
+      std::vector<Key> keys;
+      std::transform(first, last, std::back_inserter(keys), key);
+      const auto kth = keys.begin() + (a.pre_nms_top_k - 1);
+      std::nth_element(keys.begin(), kth, keys.end(), std::greater<Key>());
+      least = *kth;
+    }
+    out = std::copy_if(first, last, out, [&](const Survivor& s) { return key(s) >= least; });
+    first = last;
+  }
+  survivors->erase(out, survivors->end());
+}
+
+// Writes the scores of one survivor in every class; whether any reaches its class's bound.
+YOLACT_CLONES bool score_again(const DetectArguments& a, int64_t picture, const Survivor& survivor, const float* bounds,
+                               float* room, float* scores) {
+  const float* row = load_row(a.class_logits, picture, survivor.prior, 1 + a.classes, room) + 1;
+  int32_t found = 0;
+  for (int64_t c = 0; c < a.classes; ++c) {
+    scores[c] = exponential(row[c] - survivor.highest) / survivor.sum;
+    found |= scores[c] >= bounds[c];
+  }
+  return found != 0;
+}
+
+// The candidates of one picture: its survivors in every class.
+struct SurvivorScores {
+  const DetectArguments& arguments;
+  int64_t picture;
+  const std::vector<Survivor>& survivors;
+  int64_t groups, boxes;
+
+  const Box& box(int64_t i) const { return survivors[i].box; }
+
+  template <class Offer>
+  void visit(const std::vector<float>& bounds, Offer&& offer) const {
+    std::vector<float> room(1 + groups), scores(groups);
+    for (int64_t i = 0; i < boxes; ++i) {
+      if (!score_again(arguments, picture, survivors[i], bounds.data(), room.data(), scores.data())) continue;
+      for (int64_t c = 0; c < groups; ++c)
+        if (scores[c] >= bounds[c]) offer(scores[c], c, i);
+    }
+  }
+};
+
+std::vector<Kept> select_survivors(const DetectArguments& a, int64_t picture, const std::vector<Survivor>& survivors) {
+  const int64_t count = static_cast<int64_t>(survivors.size());
+  const Key likely = above(a.score_threshold);
+  if (!a.options.across_classes) {
+    const SurvivorScores candidates{a, picture, survivors, a.classes, count};
+    const Key floor = a.second_threshold ? likely : lowest_key();
+    return look_up(select(candidates, a.options, a.options.max_detections, likely, floor), count, nullptr,
+                   a.options.max_detections);
+  }
+  std::vector<float> best;
+  std::vector<int32_t> labels;
+  std::vector<Box> boxes;
+  for (const Survivor& survivor : survivors) {
+    best.push_back(survivor.best);
+    labels.push_back(survivor.label);
+    boxes.push_back(survivor.box);
+  }
+  const ScoreMatrix candidates{best.data(), count, 1, 1, count, boxes.data()};
+  return look_up(select(candidates, a.options, a.options.top_k, likely, likely), count, labels.data(),
+                 a.options.max_detections);
+}
+
+void write(const DetectArguments& a, int64_t picture, const std::vector<Survivor>& survivors,
+           const std::vector<Kept>& kept) {
+  const int64_t rows = a.options.max_detections, count = static_cast<int64_t>(kept.size());
+  for (int64_t row = 0; row < rows; ++row) {
+    const int64_t at = picture * rows + row;
+    const bool valid = row < count;
+    const Box box = valid ? survivors[kept[row].box].box : Box{0.0f, 0.0f, 0.0f, 0.0f};
+    memcpy(a.boxes + 4 * at, &box, sizeof box);
+    a.label[at] = valid ? kept[row].label : -1;
+    a.score[at] = valid ? kept[row].score : 0.0f;
+    a.prior[at] = valid ? survivors[kept[row].box].prior : -1;
+  }
+  a.kept[picture] = count;
+}
+
+}  // namespace
+
+void detect(const DetectArguments& a, const Parallel& parallel) {
+  constexpr int64_t kPriorsPerTask = 512;  // 166 kB of logits for 80 classes: some tens of microseconds
+  const int64_t blocks = (a.count + kPriorsPerTask - 1) / kPriorsPerTask;
+  const float margin = safe_margin(a.score_threshold, a.classes);
+  // Room for every prior; of it only what survivors take is ever touched.
+  const std::unique_ptr<Survivor[]> room(new Survivor[a.batch * a.count]);
+  std::vector<int64_t> found(a.batch * blocks);
+  for_each(parallel, a.batch * blocks, [&](int64_t task) {
+    const int64_t picture = task / blocks, begin = task % blocks * kPriorsPerTask;
+    found[task] = find_survivors(a, picture, begin, std::min(begin + kPriorsPerTask, a.count), margin,
+                                 room.get() + picture * a.count + begin);
+  });
+
+  for_each(parallel, a.batch, [&](int64_t picture) {
+    std::vector<Survivor> survivors;
+    for (int64_t block = 0; block < blocks; ++block) {
+      const Survivor* first = room.get() + picture * a.count + block * kPriorsPerTask;
+      survivors.insert(survivors.end(), first, first + found[picture * blocks + block]);
+    }
+    limit_levels(a, &survivors);
+    write(a, picture, survivors, select_survivors(a, picture, survivors));
+  });
+}
+
+}  // namespace yolact::cpu

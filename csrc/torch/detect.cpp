@@ -1,0 +1,81 @@
+#include "../common/detect.h"
+
+#include <limits>
+#include <optional>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "support.h"
+#include "suppression.h"
+
+namespace yolact {
+namespace {
+
+FloatView view_of(const Tensor& tensor, const char* name) {
+  check_dtype(tensor, name, {ScalarType::Float, ScalarType::Half, ScalarType::BFloat16});
+  FloatView view{};
+  view.data = tensor.const_data_ptr();
+  view.type = tensor.scalar_type() == ScalarType::Float  ? FloatType::kFloat32
+              : tensor.scalar_type() == ScalarType::Half ? FloatType::kFloat16
+                                                         : FloatType::kBFloat16;
+  for (int64_t i = 0; i < tensor.dim(); ++i) view.stride[i] = tensor.stride(i);
+  return view;
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> detect_cpu(
+    const Tensor& box_deltas, const Tensor& class_logits, const Tensor& priors, double score_threshold,
+    bool second_threshold, double iou_threshold, int64_t top_k, int64_t max_detections, bool across_classes,
+    std::string method, std::vector<double> variances, std::optional<double> max_log_size, bool clip, double union_eps,
+    std::optional<std::vector<int64_t>> level_sizes, std::optional<int64_t> pre_nms_top_k) {
+  check_shape(priors, "priors", {-1, 4});
+  const int64_t batch = class_logits.size(0), count = priors.size(0);
+  check_shape(class_logits, "class_logits", {batch, count, -1});
+  check_shape(box_deltas, "box_deltas", {batch, count, 4});
+  const int64_t classes = class_logits.size(2) - 1;
+  STD_TORCH_CHECK(classes > 0, "class_logits must hold background and a class at least, got ", shape_of(class_logits));
+  check_candidates(classes, count);
+  STD_TORCH_CHECK(variances.size() == 2, "variances must hold two numbers");
+  const std::vector<int64_t> levels = level_sizes.value_or(std::vector<int64_t>{count});
+  int64_t total = 0;
+  for (const int64_t size : levels) total += size;
+  STD_TORCH_CHECK(total == count, "level_sizes must add up to ", count, " priors, got ", total);
+
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  Tensor boxes = empty_on(box_deltas, {batch, max_detections, 4}, ScalarType::Float);
+  Tensor label = empty_on(box_deltas, {batch, max_detections}, ScalarType::Long);
+  Tensor score = empty_on(box_deltas, {batch, max_detections}, ScalarType::Float);
+  Tensor prior = empty_on(box_deltas, {batch, max_detections}, ScalarType::Long);
+  Tensor kept = empty_on(box_deltas, {batch}, ScalarType::Long);
+  DetectArguments arguments{};
+  arguments.box_deltas = view_of(box_deltas, "box_deltas");
+  arguments.class_logits = view_of(class_logits, "class_logits");
+  arguments.priors = view_of(priors, "priors");
+  arguments.batch = batch;
+  arguments.count = count;
+  arguments.classes = classes;
+  arguments.score_threshold = static_cast<float>(score_threshold);
+  arguments.second_threshold = second_threshold;
+  arguments.decode.centre_variance = static_cast<float>(variances[0]);
+  arguments.decode.size_variance = static_cast<float>(variances[1]);
+  arguments.decode.max_log_size = max_log_size ? static_cast<float>(*max_log_size) : kInfinity;
+  arguments.decode.clip = clip;
+  arguments.options =
+      suppression_options(iou_threshold, top_k, max_detections, across_classes, method, union_eps, false, false);
+  arguments.level_sizes = levels.data();
+  arguments.levels = static_cast<int64_t>(levels.size());
+  arguments.pre_nms_top_k = pre_nms_top_k.value_or(count);
+  arguments.boxes = boxes.mutable_data_ptr<float>();
+  arguments.label = label.mutable_data_ptr<int64_t>();
+  arguments.score = score.mutable_data_ptr<float>();
+  arguments.prior = prior.mutable_data_ptr<int64_t>();
+  arguments.kept = kept.mutable_data_ptr<int64_t>();
+  cpu::detect(arguments, torch_threads());
+  return {boxes, label, score, prior, kept};
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(yolact, CPU, m) { m.impl("detect", TORCH_BOX(&detect_cpu)); }
+
+}  // namespace yolact
