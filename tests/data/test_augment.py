@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from yolact import mask
 from yolact.data.augment import Augmentation, Sample, copy_paste, distort, mosaic, render, window_to_size
 from yolact.data.coco import CocoDataset, Picture, Truth
 from yolact.data.samples import SampleStream
@@ -35,10 +36,7 @@ def make_picture(path: Path, id: int, rng: np.random.Generator) -> Picture:
         pixels[inside, label] = 255
         segmentation: object = [disc(cx, cy, radius)]
         if label == 2:
-            columns = inside.T.ravel()
-            ends = np.flatnonzero(np.diff(np.concatenate([[False], columns, [False]])))
-            counts = np.diff(np.concatenate([[0], ends, [columns.size]])).tolist()
-            segmentation = {"size": [height, width], "counts": counts}
+            segmentation = mask.encode(inside)
         box = np.array((cx - radius, cy - radius, cx + radius, cy + radius), np.float32)
         truths.append(Truth(box, label, segmentation, crowd=label == 2))
     cv2.imwrite(str(path), pixels[..., ::-1])
@@ -69,8 +67,8 @@ def test_masks_stay_in_their_boxes(dataset: CocoDataset) -> None:
         assert sample.image.shape == (96, 96, 3)
         assert (sample.boxes >= 0).all()
         assert (sample.boxes <= 96).all()
-        for box, mask in zip(sample.boxes, sample.masks, strict=True):
-            outside = np.maximum(box[:2] - bounds(mask)[:2], bounds(mask)[2:] - box[2:])
+        for box, pixels in zip(sample.boxes, sample.masks, strict=True):
+            outside = np.maximum(box[:2] - bounds(pixels)[:2], bounds(pixels)[2:] - box[2:])
             assert outside.max() <= 1, "within a pixel"
             assert (box[2:] > box[:2]).all()
             seen += 1
@@ -84,9 +82,9 @@ def test_masks_lie_on_their_objects(dataset: CocoDataset) -> None:
     shares = []
     for position in range(100):
         sample = stream[position]
-        for label, mask in zip(sample.labels, sample.masks, strict=True):
+        for label, pixels in zip(sample.labels, sample.masks, strict=True):
             others = sample.masks[sample.labels != label]
-            alone = mask & ~np.logical_or.reduce(others) if len(others) else mask
+            alone = pixels & ~np.logical_or.reduce(others) if len(others) else pixels
             if alone.sum() > 100:
                 shares.append((sample.image[alone][:, label] > 127).mean())
     assert len(shares) > 100
@@ -184,8 +182,8 @@ def test_mosaic_places_four() -> None:
     result = mosaic(parts, (8, 12), (32, 32))
     assert result.boxes.tolist() == [[1, 2, 5, 6], [13, 2, 17, 6], [1, 10, 5, 14], [13, 10, 17, 14]]
     assert [result.image[y, x, 0] for y, x in ((0, 0), (0, 31), (31, 0), (31, 31))] == [0, 10, 20, 30]
-    for box, mask in zip(result.boxes, result.masks, strict=True):
-        assert bounds(mask).tolist() == box.tolist()
+    for box, pixels in zip(result.boxes, result.masks, strict=True):
+        assert bounds(pixels).tolist() == box.tolist()
 
 
 def test_distortion_is_seeded_and_can_be_off() -> None:

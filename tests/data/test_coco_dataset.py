@@ -103,8 +103,10 @@ def change(path: str, value: Any) -> dict[str, Any]:
         (change("annotations.0.segmentation", None), "annotation 1: segmentation is NoneType"),
         (change("annotations.0.segmentation", [[1, 2, 3]]), "annotation 1: a polygon is no flat list"),
         (change("annotations.1.segmentation.size", [20, 10]), "annotation 2: its RLE has size [20, 10]"),
-        (change("annotations.1.segmentation.counts", [0, 199]), "annotation 2: the counts of its RLE"),
-        (change("annotations.1.segmentation.counts", None), "annotation 2: its RLE has no counts"),
+        (change("annotations.1.segmentation.counts", [0, 199]), "annotation 2: its RLE does not read"),
+        (change("annotations.1.segmentation.counts", [-1, 201]), "annotation 2: its RLE does not read"),
+        (change("annotations.1.segmentation.counts", "0Y6"), "annotation 2: its RLE does not read"),
+        (change("annotations.1.segmentation.counts", None), "annotation 2: its RLE does not read"),
     ],
 )
 def test_a_fault_is_told_with_the_files_name(folder: Path, values: Any, message: str) -> None:

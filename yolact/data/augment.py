@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask
 
+from yolact import mask
 from yolact.data.coco import Picture, Truth
 
 CROP_OVERLAPS = (None, 0.1, 0.3, 0.5, 0.7, 0.9)  # None: the whole picture; else what the best box must overlap by
@@ -102,7 +102,7 @@ def render(
         boxes[i] = np.clip(moved, 0, (width, height, width, height))
         if min(boxes[i, 2:] - boxes[i, :2]) <= 0:
             continue
-        masks[i] = _rasterise(truth, picture, matrix, size)
+        masks[i] = _rasterise(truth, matrix, size)
         crowd[i] |= _area(boxes[i]) < min_visible * _area(moved)
         if not np.array_equal(boxes[i], moved) or matrix[0, 1] or matrix[1, 0]:
             boxes[i] = _mask_bounds(masks[i])  # the box of what is still seen
@@ -221,15 +221,12 @@ def _warp(
     return moved.astype(np.uint8, copy=False)
 
 
-def _rasterise(truth: Truth, picture: Picture, matrix: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.bool_]:
+def _rasterise(truth: Truth, matrix: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.bool_]:
     if isinstance(truth.segmentation, list):
         polygons = [p @ matrix[:2, :2].T + matrix[:2, 2] for p in truth.segmentation]
         rles = mask.frPyObjects([p.ravel().tolist() for p in polygons], *size)
-        return mask.decode(mask.merge(rles)).astype(bool)
-    rle = truth.segmentation
-    if isinstance(rle["counts"], list):
-        rle = mask.frPyObjects(rle, picture.height, picture.width)
-    return _warp(mask.decode(rle), matrix, size, cv2.INTER_NEAREST, (0,)).astype(bool)
+        return np.array(np.logical_or.reduce(mask.decode(rles), axis=2))
+    return _warp(mask.decode(truth.segmentation), matrix, size, cv2.INTER_NEAREST, (0,)).astype(bool)
 
 
 def _move_box(box: NDArray[np.float32], matrix: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from yolact import mask
 from yolact.errors import UserError
 from yolact.pictures import read_picture
 
-Segmentation = list[NDArray[np.float64]] | dict[str, Any]  # polygons [n, 2] in pixels, or a COCO RLE
+Segmentation = list[NDArray[np.float64]] | dict[str, Any]  # polygons [n, 2] in pixels, or a compressed RLE
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,15 +174,17 @@ def _truth(annotation: dict[str, Any], label: int, size: tuple[int, int], name: 
 
 
 def _segmentation(value: Any, size: tuple[int, int], name: str) -> Segmentation:
-    """Polygons of at least three points, or an RLE of the picture's size."""
+    """Polygons of at least three points, or a compressed RLE of the picture's size."""
     if isinstance(value, dict):
         if list(value.get("size", ())) != list(size):
             raise UserError(f"{name}: its RLE has size {value.get('size')}, its picture {list(size)}")
         counts = value.get("counts")
-        if isinstance(counts, list) and (not all(isinstance(c, int) for c in counts) or sum(counts) != math.prod(size)):
-            raise UserError(f"{name}: the counts of its RLE do not add up to {math.prod(size)}")
-        if not isinstance(counts, (str, list)):
-            raise UserError(f"{name}: its RLE has no counts")
+        try:
+            if isinstance(counts, list):
+                value = mask.frPyObjects(value, *size)
+            mask.area(value)
+        except (TypeError, ValueError, OverflowError, KeyError) as error:
+            raise UserError(f"{name}: its RLE does not read ({error})") from None
         return value
     if not isinstance(value, list):
         raise UserError(f"{name}: segmentation is {type(value).__name__}, wanted polygons or an RLE")
