@@ -27,18 +27,9 @@ def assemble_masks(
     packed: bool = False,
 ) -> Tensor:  # [B, D, H, W] bool
     """The twin of `yolact.ops.assemble_masks`."""
+    options = {"count": count, "layout": layout, "box_unit": box_unit, "activation": activation, "crop": crop}
     values, inside = assemble_values(
-        prototypes,
-        coefficients,
-        boxes,
-        size,
-        count=count,
-        layout=layout,
-        box_unit=box_unit,
-        activation=activation,
-        crop=crop,
-        padding=padding,
-        source_region=source_region,
+        prototypes, coefficients, boxes, size, **options, padding=padding, source_region=source_region
     )
     masks = (values > threshold) & inside
     return pack(masks) if packed else masks
@@ -50,15 +41,16 @@ def assemble_values(
     boxes: Tensor,
     size: tuple[int, int],
     *,
-    count: Tensor | None,
-    layout: str,
-    box_unit: str,
-    activation: str,
-    crop: str,
-    padding: float,
-    source_region: Tensor | None,
+    count: Tensor | None = None,
+    layout: str = "hwk",
+    box_unit: str = "relative",
+    activation: str = "sigmoid",
+    crop: str = "before",
+    padding: float = 1.0,
+    source_region: Tensor | None = None,
+    **_: object,
 ) -> tuple[Tensor, Tensor]:  # [B, D, H, W] float32, and bool
-    """Return what is compared with the threshold, and which pixels may be one at all."""
+    """Return what is compared with the threshold, and which pixels may be one at all; other options change neither."""
     if layout == "khw":
         prototypes = prototypes.permute(0, 2, 3, 1)
     batch, height, width, _ = prototypes.shape
