@@ -58,8 +58,9 @@ class Instances:
     @cached_property
     def rles(self) -> list[dict[str, Any]]:
         """The masks as COCO run lengths, {"size": [H, W], "counts": str}, straight from the prototypes."""
-        sizes = torch.tensor([self.size])
-        return prototypes_to_rles(self.prototypes[None], self.coefficients[None], self.relative_boxes[None], sizes)[0]
+        return prototypes_to_rles(
+            self.prototypes[None], self.coefficients[None], self.relative_boxes[None], [self.size]
+        )[0]
 
     @cached_property
     def polygons(self) -> list[list[np.ndarray]]:
