@@ -6,10 +6,12 @@ from yolact.ops.decode_run_lengths import decode_run_lengths
 from yolact.ops.detect import detect
 from yolact.ops.encode_run_lengths import encode_run_lengths, masks_to_rles
 from yolact.ops.fast_nms import fast_nms
+from yolact.ops.postprocess import PictureResults, postprocess
 from yolact.ops.preprocess import preprocess
 from yolact.ops.run_lengths import RunLengths
 
 __all__ = [
+    "PictureResults",
     "RunLengths",
     "assemble_masks",
     "assemble_run_lengths",
@@ -18,6 +20,7 @@ __all__ = [
     "encode_run_lengths",
     "fast_nms",
     "masks_to_rles",
+    "postprocess",
     "preprocess",
     "prototypes_to_rles",
 ]

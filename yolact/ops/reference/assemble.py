@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -27,7 +29,13 @@ def assemble_masks(
     packed: bool = False,
 ) -> Tensor:  # [B, D, H, W] bool
     """The twin of `yolact.ops.assemble_masks`."""
-    options = {"count": count, "layout": layout, "box_unit": box_unit, "activation": activation, "crop": crop}
+    options: dict[str, Any] = {
+        "count": count,
+        "layout": layout,
+        "box_unit": box_unit,
+        "activation": activation,
+        "crop": crop,
+    }
     values, inside = assemble_values(
         prototypes, coefficients, boxes, size, **options, padding=padding, source_region=source_region
     )
@@ -48,12 +56,12 @@ def assemble_values(
     crop: str = "before",
     padding: float = 1.0,
     source_region: Tensor | None = None,
-    **_: object,
+    **_: Any,
 ) -> tuple[Tensor, Tensor]:  # [B, D, H, W] float32, and bool
     """Return what is compared with the threshold, and which pixels may be one at all; other options change neither."""
     if layout == "khw":
         prototypes = prototypes.permute(0, 2, 3, 1)
-    batch, height, width, _ = prototypes.shape
+    batch, height, width = prototypes.shape[:3]
     detections = coefficients.shape[1]
     values = torch.einsum("bhwk,bdk->bdhw", prototypes.float(), coefficients.float())
     if activation == "sigmoid":
@@ -94,7 +102,7 @@ def assemble_run_lengths(
     count: Tensor | None = None,
     capacity: int | None = None,
     source_region: Tensor | None = None,
-    **options: str | float,
+    **options: Any,
 ) -> RunLengths:
     """The twin of `yolact.ops.assemble_run_lengths`: the dense masks, encoded."""
     pictures = [
@@ -106,7 +114,7 @@ def assemble_run_lengths(
                 (height, width),
                 count=None if count is None else count[b : b + 1],
                 source_region=None if source_region is None else source_region[b : b + 1],
-                **options,  # type: ignore[arg-type]
+                **options,
             )[0],
             capacity=capacity,
         )
