@@ -105,6 +105,7 @@ def test_names_and_size_and_repr() -> None:
         (2, [2]),
         (-1, [5]),
         (np.int64(1), [1]),
+        (torch.tensor(4), [4]),
         (slice(1, 4), [1, 2, 3]),
         (slice(None, None, -2), [5, 3, 1]),
         ([4, 0], [4, 0]),

@@ -16,6 +16,8 @@ from yolact.pictures import make_folder, read_picture, write_picture
 from yolact.predictor import Model, load
 from yolact.run import write_results
 
+SCORE_THRESHOLD = 0.3  # a photo to show, not a result to evaluate
+
 T = TypeVar("T")
 
 
@@ -63,7 +65,7 @@ def _segment(model: Model, read: Callable[[], np.ndarray], drawing: Path, result
     images = timed("preprocess", lambda: model.preprocess([picture]))
     raw = timed("network", lambda: model(images))
     detections = timed("detect", lambda: model.detect(raw))
-    found = model.instances([picture], raw, detections, score_threshold=0.15)[0]
+    found = model.instances([picture], raw, detections, SCORE_THRESHOLD)[0]
     timed("masks to RLE", lambda: found.rles)
     drawn = timed("draw", found.plot)
     timed("write picture", lambda: write_picture(drawing, drawn))

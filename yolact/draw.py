@@ -44,8 +44,8 @@ def draw(
 ) -> np.ndarray:  # [H, W, 3] uint8 RGB, a new array
     """Draw instances over a picture, later ones over earlier ones; lines and letters grow with the picture.
 
-    Tags come last, so that nothing hides one; the first have the choice of place, the next move to where they cover no
-    other if they can. Contours are lighter than their masks: touching instances of one class stay apart.
+    Tags lie over all masks; the last instance has the choice of place, the others move to where they cover no other tag
+    if they can. Contours are lighter than their masks: touching instances of one class stay apart.
     """
     canvas = np.array(picture, order="C")
     unit = math.sqrt(canvas.shape[0] * canvas.shape[1]) / 640  # 1 for a picture about as large as 640 x 640
@@ -57,7 +57,7 @@ def draw(
         cv2.rectangle(outlined, (x1, y1), (x2 - 1, y2 - 1), colour(label), max(1, round(unit)), cv2.LINE_AA)
     cv2.addWeighted(outlined, _BOX_OPACITY, canvas, 1 - _BOX_OPACITY, 0, dst=canvas)
     taken: list[Rectangle] = []
-    for box, label, text in zip(corners, labels, texts, strict=True):
+    for box, label, text in reversed(list(zip(corners, labels, texts, strict=True))):
         taken.append(_draw_tag(canvas, text, box, colour(label), unit, taken))
     return canvas
 

@@ -79,8 +79,10 @@ class Instances:
 
     def plot(self) -> np.ndarray:
         """The picture with the instances drawn over it: a new [H, W, 3] uint8 RGB array."""
-        texts = [f"{name} {score:.2f}" for name, score in zip(self.names, self.scores.tolist(), strict=True)]
-        return draw(self.picture, self._dense(), self.boxes.cpu().numpy(), self.labels.tolist(), texts)
+        best_last = self[::-1]
+        texts = [f"{name} {score:.2f}" for name, score in zip(best_last.names, best_last.scores.tolist(), strict=True)]
+        boxes, labels = best_last.boxes.cpu().numpy(), best_last.labels.tolist()
+        return draw(self.picture, best_last._dense(), boxes, labels, texts)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write `plot()` to a file whose suffix names the format; it appears whole or not at all.
@@ -109,12 +111,11 @@ class Instances:
         return self.boxes.shape[0]
 
     def __getitem__(self, key: int | slice | Sequence[int] | Sequence[bool] | np.ndarray | Tensor) -> Instances:
-        rows: Any = key
-        if isinstance(key, (int, np.integer, slice)):
-            chosen = range(len(self))[key]  # raises IndexError past the end
-            rows = [chosen] if isinstance(chosen, int) else list(chosen)
-        elif isinstance(key, np.ndarray):
-            rows = torch.from_numpy(key)
+        rows: Any = torch.from_numpy(key) if isinstance(key, np.ndarray) else key
+        if isinstance(key, slice):
+            rows = list(range(len(self))[key])
+        elif isinstance(key, (int, np.integer)) or (isinstance(key, Tensor) and key.ndim == 0):
+            rows = [range(len(self))[int(key)]]  # IndexError past the end, which also ends an iteration
         per_instance = ("boxes", "scores", "labels", "coefficients", "relative_boxes")
         return replace(self, **{name: getattr(self, name)[rows] for name in per_instance})
 
