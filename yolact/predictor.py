@@ -44,7 +44,7 @@ class Model(Yolact):
 
         Args:
             pictures: one or several: a path, an [H, W, 3] uint8 RGB array, or a uint8 tensor [H, W, 3] or [3, H, W].
-            score_threshold: 0..1; what scores above it stays, of all that `detect` returns at the configuration's own.
+            score_threshold: 0..1; what scores above it is returned. `detect` works with the configuration's own, 0.05.
             batch_size: pictures that go through the network together.
             detect_options: options of `yolact.ops.detect` other than the configuration's: `max_detections`,
                 `iou_threshold`, `across_classes`, ...
@@ -66,9 +66,7 @@ class Model(Yolact):
             for start in range(0, len(many), batch_size):
                 batch = [as_picture(picture) for picture in many[start : start + batch_size]]  # B x [H, W, 3] uint8
                 images = self.preprocess(batch)  # [B, 3, S, S]
-                raw = self(
-                    images
-                )  # deltas [B, P, 4], logits [B, P, 1 + C], coefficients [B, P, K], prototypes [B, h, w, K]
+                raw = self(images)  # deltas, logits, coefficients [B, P, .], priors [P, 4], prototypes [B, h, w, K]
                 found = self.detect(raw, **detect_options)  # boxes [B, D, 4], label, score, prior [B, D], count [B]
                 results += self.instances(batch, raw, found, score_threshold)
         return results
@@ -105,7 +103,7 @@ class Model(Yolact):
                     labels=found.label[b, kept],
                     coefficients=raw.mask_coefficients[b, priors].float(),
                     relative_boxes=boxes,
-                    prototypes=raw.prototypes[b].float().clone(),
+                    prototypes=raw.prototypes[b].to(torch.float32, copy=True),
                     picture=picture,
                     class_names=self.config.class_names,
                     category_ids=self.config.category_ids,
