@@ -41,7 +41,8 @@ def detect_dataset(
         raise UserError(f"{annotations}: the model detects category ids {unknown} that are not in it")
     pictures = iter(dataset.pictures)
     while batch := list(islice(pictures, batch_size)):
-        detected = model.predict([picture.read() for picture in batch], score_threshold=SCORE_THRESHOLD)
+        pixels = [picture.read() for picture in batch]
+        detected = model.predict(pixels, score_threshold=SCORE_THRESHOLD, batch_size=batch_size)
         for picture, instances in zip(batch, detected, strict=True):
             yield instances.to_coco(picture.id)
 
