@@ -18,6 +18,19 @@ void pack_rows(const uint8_t* pixels, int64_t height, int64_t width, int64_t str
 // The reverse: bytes of 0 and 1.
 void unpack_rows(const uint64_t* bits, int64_t height, int64_t width, uint8_t* pixels);
 
+// The versions that the two above pick from, by what the machine has; here for the tests.
+namespace versions {
+void pack_plain(const uint8_t* pixels, int64_t height, int64_t width, int64_t stride_y, uint64_t* bits);
+void unpack_plain(const uint64_t* bits, int64_t height, int64_t width, uint8_t* pixels);
+#ifdef YOLACT_X86_VERSIONS
+bool has_avx2();
+bool has_avx512();
+void pack_avx2(const uint8_t* pixels, int64_t height, int64_t width, int64_t stride_y, uint64_t* bits);
+void pack_avx512(const uint8_t* pixels, int64_t height, int64_t width, int64_t stride_y, uint64_t* bits);
+void unpack_avx512(const uint64_t* bits, int64_t height, int64_t width, uint8_t* pixels);
+#endif
+}  // namespace versions
+
 // Where a window lies in a picture whose other pixels are all 0.
 struct BitWindow {
   int64_t x, y, width, height;
