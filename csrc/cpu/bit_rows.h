@@ -3,9 +3,8 @@
 #pragma once
 
 #include <cstdint>
-#include <cstring>
 
-#include "../common/run_lengths.h"
+#include "../common/clones.h"
 
 namespace yolact::cpu {
 
@@ -30,25 +29,5 @@ void pack_avx512(const uint8_t* pixels, int64_t height, int64_t width, int64_t s
 void unpack_avx512(const uint64_t* bits, int64_t height, int64_t width, uint8_t* pixels);
 #endif
 }  // namespace versions
-
-// Where a window lies in a picture whose other pixels are all 0.
-struct BitWindow {
-  int64_t x, y, width, height;
-  int64_t picture_width, picture_height;
-};
-
-// Writes the string of the mask whose window is `bits`, [height, words_of(width)]; the bits do not survive.
-// Returns the bytes needed.
-int64_t write_bit_rows(uint64_t* bits, const BitWindow& window, uint8_t* output, int64_t capacity);
-
-// The string of a whole mask of which every column is a row of bits, [width, words_of(height)].
-int64_t write_bit_columns(const uint64_t* bits, int64_t width, int64_t height, uint8_t* output, int64_t capacity);
-
-// What every encoder notes of a row once its string is written: length 0 where it overflowed, zeros past the end.
-inline void finish_row(int64_t needed, int64_t capacity, uint8_t* output, int64_t* length, int64_t* needed_out) {
-  *needed_out = needed;
-  *length = needed <= capacity ? needed : 0;
-  std::memset(output + *length, 0, static_cast<size_t>(capacity - *length));
-}
 
 }  // namespace yolact::cpu

@@ -3,6 +3,7 @@
 // once, written in order.
 #include "../common/decode_run_lengths.h"
 
+#include <cstring>
 #include <memory>
 #include <vector>
 
