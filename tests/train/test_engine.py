@@ -187,6 +187,8 @@ def test_another_batch_size_scales_rate_and_length() -> None:
     assert (double.learning_rate, double.length) == (2e-3, 400_000)
     assert double.steps == (140_000, 300_000, 350_000, 375_000)
     assert scale_to_batch(options, 1000, None, 800, None).steps == (280, 600, 700, 750)
+    with pytest.raises(ValueError, match="batch_size must be positive, got 0"):
+        scale_to_batch(options, 1000, 0, None, None)
     epochs = replace(options, unit="epochs", length=55, steps=(20, 42, 49, 52))
     assert scale_to_batch(epochs, 800, None, None, None).length == 5500
     assert scale_to_batch(epochs, 800, None, None, None).steps == (2000, 4200, 4900, 5200)

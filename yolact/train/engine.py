@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from yolact.models.checkpoint import load_into, read_checkpoint, save_checkpoint
 from yolact.models.efficientnet_lite import EfficientNetLite0, imagenet_weights
 from yolact.models.yolact import Yolact
 from yolact.ops import preprocess
+from yolact.pictures import make_folder
 from yolact.train.ema import WeightAverage
 from yolact.train.losses import loss_terms
 from yolact.train.recipe import FREEZE_BELOW, Recipe, get_recipe, rate_at, scale_to_batch
@@ -93,10 +94,7 @@ def train(
     folder = Path(output)
     if (folder / CHECKPOINT).exists() and not resume:
         raise UserError(f"{folder}: holds a run already; resume it, or choose another folder")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be made ({error.strerror})") from None
+    make_folder(folder)
 
     torch.manual_seed(seed)
     freeze = recipe.freeze_batch_norm
@@ -121,26 +119,16 @@ def train(
     stream = SampleStream(
         dataset, config.size, recipe.augmentation, config.preprocessing.mean, seed, options.min_truth_size
     )
-    sums: Counter[str] = Counter()
-    clock = time.monotonic()
+    means = _Means(folder / LOG, log)
     for images, targets in _batches(stream, state.iteration, stop, options.batch_size, workers):
         rate = rate_at(state.iteration, options, recipe.schedule)
         images = preprocess(images.to(device), config.size, config.preprocessing.mean, config.preprocessing.std)
-        sums.update(train_step(model, state.optimizer, rate, images, [t.to(device) for t in targets]))
+        means.add(train_step(model, state.optimizer, rate, images, [t.to(device) for t in targets]))
         if average is not None:
             average.update(model)
         state.iteration += 1
-
-        sums["count"] += 1
         if state.iteration % log_every == 0 or state.iteration == stop:
-            count = sums.pop("count")
-            line = {"iteration": state.iteration, "rate": rate, "seconds": (time.monotonic() - clock) / count}
-            line |= {name: total / count for name, total in sums.items()}
-            log("  ".join(f"{name} {value:.4g}" for name, value in line.items()))
-            with open(folder / LOG, "a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
-            sums.clear()
-            clock = time.monotonic()
+            means.tell(state.iteration, rate)
         if state.iteration % save_every == 0 or state.iteration == stop:
             state.save(folder / CHECKPOINT)
     if stop < options.length:
@@ -163,11 +151,12 @@ def train_step(
     """
     options = model.config.train
     terms = loss_terms(model, images, targets, options.max_masks)
-    values = {name: float(term.detach()) for name, term in terms.items()}
+    stacked = torch.stack(list(terms.values()))
+    values = dict(zip(terms, stacked.tolist(), strict=True))
     if not math.isfinite(sum(values.values())):
         raise UserError(f"the loss is not finite any more ({values}): try a lower learning rate")
     optimizer.zero_grad()
-    torch.stack(list(terms.values())).sum().backward()
+    stacked.sum().backward()
     if options.clip_norm is not None:
         nn.utils.clip_grad_norm_(model.parameters(), options.clip_norm)
     for group in optimizer.param_groups:
@@ -196,6 +185,32 @@ def freeze_first(backbone: nn.Module, count: int) -> None:
         layer.eval().requires_grad_(False)
 
 
+class _Means:
+    """Means of the loss terms and of the seconds since the last line of the log."""
+
+    def __init__(self, path: Path, log: Callable[[str], None]) -> None:
+        self.path, self.log = path, log
+        self._restart()
+
+    def _restart(self) -> None:
+        self.sums: Counter[str] = Counter()
+        self.count = 0
+        self.clock = time.monotonic()
+
+    def add(self, terms: Mapping[str, float]) -> None:
+        self.sums.update(terms)
+        self.count += 1
+
+    def tell(self, iteration: int, rate: float) -> None:
+        """Write a line of the log, for people and as JSON."""
+        line = {"iteration": iteration, "rate": rate, "seconds": (time.monotonic() - self.clock) / self.count}
+        line |= {name: total / self.count for name, total in self.sums.items()}
+        self.log("  ".join(f"{name} {value:.4g}" for name, value in line.items()))
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        self._restart()
+
+
 def _initialise(model: Yolact, weights: str | Path | None, log: Callable[[str], None]) -> None:
     if weights is not None:
         left = load_into(model, read_checkpoint(weights))
@@ -213,7 +228,7 @@ def _batches(
     """The batches of iterations `start` to `stop`."""
     return torch.utils.data.DataLoader(
         stream,  # type: ignore[arg-type]
-        batch_sampler=[list(range(i * batch_size, (i + 1) * batch_size)) for i in range(start, stop)],
+        batch_sampler=(list(range(i * batch_size, (i + 1) * batch_size)) for i in range(start, stop)),
         num_workers=workers,
         collate_fn=_collate,
         generator=torch.Generator(),  # or the loader would draw from the generator that also draws the masks

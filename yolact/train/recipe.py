@@ -68,7 +68,14 @@ def scale_to_batch(
     Args:
         pictures: in the training set, for a length in epochs.
         batch_size, iterations, learning_rate: asked for; None leaves what follows from the others.
+
+    Raises:
+        ValueError: one of them is not positive.
     """
+    asked = {"batch_size": batch_size, "iterations": iterations, "learning_rate": learning_rate}
+    for name, value in asked.items():
+        if value is not None and value <= 0:
+            raise ValueError(f"{name} must be positive, got {value}")
     batch = batch_size or options.batch_size
     ratio = batch / options.batch_size
     per_unit = pictures / batch if options.unit == "epochs" else 1 / ratio
