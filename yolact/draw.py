@@ -44,8 +44,8 @@ def draw(
 ) -> np.ndarray:  # [H, W, 3] uint8 RGB, a new array
     """Draw instances over a picture, later ones over earlier ones; lines and letters grow with the picture.
 
-    Tags lie over all masks; the last instance has the choice of place, the others move to where they cover no other tag
-    if they can. Contours are lighter than their masks: touching instances of one class stay apart.
+    Tags lie over all masks; the last instance has the choice of place for its own, the others move to where they cover
+    no tag if they can. Contours are lighter than their masks: touching instances of one class stay apart.
     """
     canvas = np.array(picture, order="C")
     unit = math.sqrt(canvas.shape[0] * canvas.shape[1]) / 640  # 1 for a picture about as large as 640 x 640
@@ -56,9 +56,11 @@ def draw(
     for (x1, y1, x2, y2), label in zip(corners, labels, strict=True):
         cv2.rectangle(outlined, (x1, y1), (x2 - 1, y2 - 1), colour(label), max(1, round(unit)), cv2.LINE_AA)
     cv2.addWeighted(outlined, _BOX_OPACITY, canvas, 1 - _BOX_OPACITY, 0, dst=canvas)
-    taken: list[Rectangle] = []
-    for box, label, text in reversed(list(zip(corners, labels, texts, strict=True))):
-        taken.append(_draw_tag(canvas, text, box, colour(label), unit, taken))
+    places: list[Rectangle] = []
+    for box, text in zip(reversed(corners), reversed(texts), strict=True):
+        places.append(_place_tag(text, box, unit, canvas.shape[:2], places))
+    for place, label, text in zip(reversed(places), labels, texts, strict=True):
+        _draw_tag(canvas, text, place, colour(label), unit)
     return canvas
 
 
@@ -74,27 +76,33 @@ def _draw_mask(canvas: np.ndarray, mask: np.ndarray, rgb: RGB, line: int) -> Non
     cv2.drawContours(canvas, contours, -1, light, line, cv2.LINE_AA)
 
 
-def _draw_tag(
-    canvas: np.ndarray, text: str, box: list[int], rgb: RGB, unit: float, taken: list[Rectangle]
-) -> Rectangle:
-    """Write `text` at one of the box's corners, inside the picture, where it covers least of the tags in `taken`."""
-    scale, weight, pad = max(0.35, 0.48 * unit), max(1, round(0.9 * unit)), max(2, round(3 * unit))
-    (text_width, ascent), descent = cv2.getTextSize(text, _FONT, scale, weight)
-    width, height = text_width + 2 * pad, ascent + descent + 2 * pad
+def _place_tag(text: str, box: list[int], unit: float, size: tuple[int, int], taken: list[Rectangle]) -> Rectangle:
+    """At one of the box's corners, inside the picture, where it covers least of the places in `taken`."""
+    scale, weight, pad = _letters(unit)
+    (width, ascent), descent = cv2.getTextSize(text, _FONT, scale, weight)
+    width, height = width + 2 * pad, ascent + descent + 2 * pad
     x1, y1, x2, y2 = box
-    lefts, tops = (x1, x2 - width), (y1 - height, y1, y2, y2 - height)
     places = [
-        (max(0, min(left, canvas.shape[1] - width)), max(0, min(top, canvas.shape[0] - height)), width, height)
-        for top in tops
-        for left in lefts
+        (max(0, min(left, size[1] - width)), max(0, min(top, size[0] - height)), width, height)
+        for top in (y1 - height, y1, y2, y2 - height)
+        for left in (x1, x2 - width)
     ]
-    place = min(places, key=lambda place: sum(_overlap(place, other) for other in taken))
-    x, y = place[:2]
+    return min(places, key=lambda place: sum(_overlap(place, other) for other in taken))
+
+
+def _draw_tag(canvas: np.ndarray, text: str, place: Rectangle, rgb: RGB, unit: float) -> None:
+    scale, weight, pad = _letters(unit)
+    x, y, width, height = place
     cv2.rectangle(canvas, (x, y), (x + width - 1, y + height - 1), rgb, cv2.FILLED)
     bright = 0.299 * rgb[0] + 0.587 * rgb[1] + 0.114 * rgb[2] > 140
     ink = (0, 0, 0) if bright else (255, 255, 255)
-    cv2.putText(canvas, text, (x + pad, y + pad + ascent), _FONT, scale, ink, weight, cv2.LINE_AA)
-    return place
+    _, descent = cv2.getTextSize(text, _FONT, scale, weight)
+    cv2.putText(canvas, text, (x + pad, y + height - pad - descent), _FONT, scale, ink, weight, cv2.LINE_AA)
+
+
+def _letters(unit: float) -> tuple[float, int, int]:
+    """Scale and weight of the letters, and the margin around them."""
+    return max(0.35, 0.48 * unit), max(1, round(0.9 * unit)), max(2, round(3 * unit))
 
 
 def _overlap(a: Rectangle, b: Rectangle) -> int:
