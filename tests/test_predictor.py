@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -108,6 +110,27 @@ def test_score_threshold_filters_strictly(model: yolact.Model) -> None:
     (above,) = model.predict(picture(), score_threshold=middle)
     assert torch.equal(above.scores, found.scores[found.scores > middle])
     assert len(above) < len(found)
+
+
+def test_boxes_are_integers_where_the_configuration_says_so(model: yolact.Model) -> None:
+    (exact,) = model.predict(picture())
+    truncating = yolact.Model(replace(model.config, integer_boxes=True)).eval()
+    truncating.load_state_dict(model.state_dict())
+    (whole,) = truncating.predict(picture())
+    assert (exact.boxes != exact.boxes.trunc()).any()
+    assert torch.equal(whole.boxes, exact.boxes.trunc())
+    assert torch.equal(whole.masks, exact.masks), "masks are cropped to the boxes before that"
+
+
+def test_preprocess_resizes_as_the_configuration_says(model: yolact.Model) -> None:
+    given = picture(0, 200, 300)
+    how = replace(model.config.preprocessing, resize="uint8")
+    as_opencv = yolact.Model(replace(model.config, preprocessing=how))
+    mean, std = np.float32(how.mean), np.float32(how.std)
+    expected = (cv2.resize(given, (320, 320)) - mean) / std
+    np.testing.assert_allclose(as_opencv.preprocess([given])[0].permute(1, 2, 0), expected, atol=1e-6)
+    expected = (cv2.resize(given.astype(np.float32), (320, 320)) - mean) / std
+    np.testing.assert_allclose(model.preprocess([given])[0].permute(1, 2, 0), expected, atol=1e-4)
 
 
 def test_predict_passes_options_to_detect(model: yolact.Model) -> None:
