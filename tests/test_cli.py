@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import pickle
@@ -13,13 +14,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, skip_or_fail
 
 import yolact
 from yolact import mask
-from yolact.cli import main
+from yolact.cli import BUNDLED_MODEL, main
 from yolact.models.checkpoint import save_checkpoint
 from yolact.pictures import read_picture, write_picture
+from yolact.predictor import BUNDLED
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +134,8 @@ def test_predict_rejects_bad_pictures(folder: Path, weights: str, capsys: pytest
         "film.mp4": "film.mp4: videos and webcams cannot be read yet",
         "0": "0: videos and webcams cannot be read yet",
     }.items():
-        assert fault(capsys, "predict", source, "--weights", weights, "--json", "r.json").startswith(message)
+        command = ["predict", source, "--weights", weights, "--json", "new/r.json", "--output", "newer"]
+        assert fault(capsys, *command).startswith(message)
         assert everything(folder) == before
 
 
@@ -220,6 +223,20 @@ def test_demo_writes_and_tells_the_times(
     assert out.endswith("shown/2.png\nshown/2.json\n")
     assert read_picture("shown/2.png").shape == (40, 60, 3)
     assert len(json.loads(Path("shown/2.json").read_text())) == 100
+
+
+def test_demo_finds_the_cat(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    if importlib.util.find_spec("skimage") is None:
+        skip_or_fail("demo", "scikit-image is not installed")
+    if not (BUNDLED / f"{BUNDLED_MODEL}.pth").exists():
+        skip_or_fail("weights", "the bundled model is not here")
+    assert main(["demo"]) == 0
+    assert capsys.readouterr().out.startswith("Instances(")
+    assert sorted(os.listdir("output")) == ["chelsea.json", "chelsea.png"]
+    config = yolact.load(BUNDLED_MODEL).config
+    best = json.loads(Path("output/chelsea.json").read_text())[0]
+    assert config.class_names[config.category_ids.index(best["category_id"])] == "cat"
+    assert mask.area(best["segmentation"]) > 0.3 * 300 * 451, "the cat fills most of the photo"
 
 
 def test_demo_rejects_a_bad_picture(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -34,32 +34,40 @@ def run(
         UserError: A folder cannot be written to, or the output would overwrite a picture of the input.
     """
     targets = _targets(pictures, output) if output else {}
-    for folder in filter(None, (output, results_file and results_file.parent)):
-        make_folder(folder)
+    folders = [folder for folder in (output, results_file and results_file.parent) if folder]
     results: list[dict[str, Any]] = []
-    failed = instances = 0
+    done = instances = 0
     with tqdm(total=len(pictures), unit="picture", disable=not sys.stderr.isatty()) as progress:
         for start in range(0, len(pictures), batch_size):
-            batch: dict[int, np.ndarray] = {}  # by position
-            for position, path in enumerate(pictures[start : start + batch_size], start):
-                try:
-                    batch[position] = read_picture(path)
-                except UserError as error:
-                    failed += 1
-                    progress.write(f"yolact: {error}", file=sys.stderr)
+            positions = range(start, min(start + batch_size, len(pictures)))
+            batch = _read(pictures, positions, progress)
+            for folder in folders if batch else ():  # not before there is something to write, yet before the work
+                make_folder(folder)
             predicted = model.predict(batch.values(), batch_size=batch_size, **options)
             for position, found in zip(batch, predicted, strict=True):
                 path = pictures[position]
-                instances += len(found)
                 if results_file:
-                    found_here = found.to_coco(image_id(path, position + 1))
-                    results += [{**result, "file_name": path.name} for result in found_here]
+                    coco = found.to_coco(image_id(path, position + 1))
+                    results += [{**result, "file_name": path.name} for result in coco]
                 if output:
                     found.save(targets[path])
-            progress.update(min(batch_size, len(pictures) - start))
-    if results_file and failed < len(pictures):
+                instances += len(found)
+            done += len(batch)
+            progress.update(len(positions))
+    if results_file and done:
         write_results(results_file, results)
-    return failed, instances
+    return len(pictures) - done, instances
+
+
+def _read(pictures: list[Path], positions: range, progress: tqdm) -> dict[int, np.ndarray]:
+    """Those of the pictures that can be read, by position."""
+    batch = {}
+    for position in positions:
+        try:
+            batch[position] = read_picture(pictures[position])
+        except UserError as error:
+            progress.write(f"yolact: {error}", file=sys.stderr)
+    return batch
 
 
 def write_results(path: Path, results: list[dict[str, Any]]) -> None:
