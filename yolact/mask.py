@@ -112,7 +112,7 @@ def iou(
     return _mask.box_iou(_boxes(dt, "dt"), _boxes(gt, "gt"), crowd)
 
 
-def frPyObjects(pyobj: Any, h: int, w: int) -> Rle | list[Rle]:
+def frPyObjects(pyobj: Any, h: int, w: int) -> Any:
     """Make masks of polygons, boxes or uncompressed run lengths.
 
     Polygons are drawn as COCO's evaluation draws them: on a grid five times as fine, a column's pixels changing
@@ -131,22 +131,26 @@ def frPyObjects(pyobj: Any, h: int, w: int) -> Rle | list[Rle]:
         TypeError, ValueError: an object of another form, a vertex that is not finite or farther out than 1e14,
             counts that do not cover the size.
     """
-    if isinstance(pyobj, np.ndarray):
-        return _mask.polygons(_corners(pyobj), h, w)
     if isinstance(pyobj, dict):
         return _mask.compress(pyobj["counts"], pyobj["size"])
-    if not isinstance(pyobj, list) or not pyobj:
-        raise TypeError(f"pyobj must be a non-empty list, an array or a dictionary, got {pyobj!r}")
-    if isinstance(pyobj[0], dict):
-        return [_mask.compress(rle["counts"], rle["size"]) for rle in pyobj]
-    if np.isscalar(pyobj[0]):
-        return frPyObjects([pyobj], h, w)[0]
-    if len(pyobj[0]) == 4:
-        return _mask.polygons(_corners(np.asarray(pyobj, dtype=np.float64)), h, w)
-    for polygon in pyobj:
-        if len(polygon) < 5:
-            raise ValueError(f"a polygon must have more than four numbers, got {polygon!r}")
-    return _mask.polygons(pyobj, h, w)
+    if isinstance(pyobj, list) and pyobj and np.isscalar(pyobj[0]):
+        return _draw([pyobj], h, w)[0]
+    return _draw(pyobj, h, w)
+
+
+def _draw(objects: Any, h: int, w: int) -> list[Rle]:
+    """`frPyObjects` of several objects; the first one tells what all are."""
+    if isinstance(objects, np.ndarray):
+        return _mask.polygons(_corners(objects), h, w)
+    if not isinstance(objects, list) or not objects:
+        raise TypeError(f"pyobj must be a non-empty list, an array or a dictionary, got {objects!r}")
+    if isinstance(objects[0], dict):
+        return [_mask.compress(rle["counts"], rle["size"]) for rle in objects]
+    if len(objects[0]) < 4:
+        raise ValueError(f"a polygon must have more than four numbers, a box four, got {objects[0]!r}")
+    if len(objects[0]) == 4:
+        return _mask.polygons(_corners(np.asarray(objects, dtype=np.float64)), h, w)
+    return _mask.polygons(objects, h, w)
 
 
 def _are_rles(objects: Any) -> bool:

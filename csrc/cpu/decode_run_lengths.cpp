@@ -27,6 +27,7 @@ RunError decode(const uint8_t* text, int64_t length, int64_t height, int64_t wid
   int64_t x = 0, y = 0;
   bool ones = false;
   for (int64_t count; reader.next(&count); ones = !ones) {
+    if (count == 0) continue;
     int64_t next_x = x, next_y = y + count;
     if (next_y >= height) {
       next_x += next_y / height;
@@ -40,7 +41,7 @@ RunError decode(const uint8_t* text, int64_t length, int64_t height, int64_t wid
     x = next_x;
     y = next_y;
   }
-  if (reader.error != RunError::kNone) return reader.error;
+  if (reader.error != RunError::kNone || height * width == 0) return reader.error;
   for (int64_t i = words; i < height * words; ++i) bits[i] ^= bits[i - words];
   unpack_rows(bits, height, width, pixels);
   return RunError::kNone;

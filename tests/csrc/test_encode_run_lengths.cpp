@@ -108,6 +108,7 @@ void test_decoding(const Mask& mask) {
   arguments.masks = masks.data();
   CHECK(yolact::cpu::decode_run_lengths(arguments, yolact::serial()).row == -1);
   for (size_t i = 0; i < masks.size(); ++i) CHECK(masks[i] == (mask.pixels[i] != 0));
+
   arguments.height = mask.height + 1;
   masks.resize(arguments.height * arguments.width);
   arguments.masks = masks.data();
@@ -149,6 +150,7 @@ void test_levels(const Mask& mask) {
 void test_no_pixels() {
   CHECK(encoded(nullptr, 0, 5, 5, 1, 3) == "0");
   CHECK(encoded(nullptr, 5, 0, 0, 1, 3) == "0");
+  test_decoding({0, 5, {}});
 }
 
 }  // namespace

@@ -1,0 +1,60 @@
+"""RunLengths: from COCO's dictionaries and back."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from masks import real_rles
+
+from yolact import ops
+from yolact.ops import reference
+
+
+@pytest.mark.parametrize("name", ["yolact_base", "yolact_resnet50"])
+def test_run_lengths_decode_and_encode_real_strings_identically(name):
+    rles = real_rles(name)
+    assert len(rles) == {"yolact_base": 3380, "yolact_resnet50": 3834}[name]
+    by_size: dict[tuple[int, int], list[dict]] = {}
+    for rle in rles:
+        by_size.setdefault(tuple(rle["size"]), []).append(rle)
+    for same in by_size.values():
+        assert ops.masks_to_rles(ops.RunLengths.from_coco(same).decode()) == same
+    assert ops.RunLengths.from_coco(rles).to_coco() == rles
+
+
+def test_run_lengths_from_every_form_of_counts():
+    string = {"size": [4, 5], "counts": "35301"}
+    counts = reference.run_lengths.counts_in(b"35301")
+    forms = [string, string | {"counts": b"35301"}, {"size": (4, 5), "counts": counts}]
+    assert sum(counts) == 20
+    run_lengths = ops.RunLengths.from_coco(forms)
+    assert run_lengths.to_coco() == [string] * 3
+    assert run_lengths.data.shape == (3, 5)
+
+
+def test_run_lengths_select_rows():
+    run_lengths = ops.encode_run_lengths(torch.eye(6, dtype=torch.bool).repeat(4, 1, 1).tril(1))
+    assert len(run_lengths) == 4
+    assert run_lengths[[2, 0]].to_coco() == [run_lengths.to_coco()[row] for row in (2, 0)]
+
+
+def test_run_lengths_of_nothing():
+    nothing = ops.RunLengths.from_coco([])
+    assert nothing.to_coco() == []
+    assert nothing.data.shape == (0, 1)
+    assert nothing.size.shape == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("rle", "error", "message"),
+    [
+        ({"counts": "0"}, TypeError, r"rles\[1\] must be a dictionary with size and counts"),
+        ("0", TypeError, r"rles\[1\] must be a dictionary with size and counts, got '0'"),
+        ({"size": [4], "counts": "0"}, ValueError, r"the size of rles\[1\] must be \(height, width\), got \[4\]"),
+        ({"size": [4, 5], "counts": 7}, TypeError, r"the counts of rles\[1\] must be str, bytes or a list, got int"),
+        ({"size": [4, 5], "counts": [7, 8]}, ValueError, "counts covers fewer pixels than its size has"),
+    ],
+)
+def test_run_lengths_rejects(rle, error, message):
+    with pytest.raises(error, match=message):
+        ops.RunLengths.from_coco([{"size": [4, 5], "counts": "d0"}, rle])
