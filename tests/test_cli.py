@@ -241,6 +241,7 @@ def test_demo_finds_the_cat(folder: Path, capsys: pytest.CaptureFixture[str]) ->
 
 def test_demo_rejects_a_bad_picture(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert fault(capsys, "demo", "missing.jpg") == "missing.jpg: No such file or directory"
+    assert "would be overwritten" in fault(capsys, "demo", "pictures/2.png", "--output", "pictures")
     assert not Path("output").exists()
 
 

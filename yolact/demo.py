@@ -41,17 +41,19 @@ def run_demo(weights: str, picture: Path | None, output: Path, device: str) -> s
     """Segment a photo twice, write the overlay and the COCO results, and report the times, cold and warm.
 
     Raises:
-        UserError: The picture cannot be read, the output not written, or there is no photo to begin with.
+        UserError: The picture cannot be read or would be overwritten, the output cannot be written, or there is no photo.
     """
     read: Callable[[], np.ndarray]
     if picture is None:
         name, read = "chelsea", _cat
     else:
         name, read = picture.stem, lambda: read_picture(picture)
+    drawing, results = output / f"{name}.png", output / f"{name}.json"
+    if picture is not None and drawing.resolve() == picture.resolve():
+        raise UserError(f"{drawing}: is the picture itself and would be overwritten; choose another output folder")
     read()  # a missing picture is told before a model is loaded for it
     model = load(weights, device)
     make_folder(output)
-    drawing, results = output / f"{name}.png", output / f"{name}.json"
     cold, warm = Stopwatch(model.priors.device), Stopwatch(model.priors.device)
     _segment(model, read, drawing, results, cold)
     found = _segment(model, read, drawing, results, warm)
