@@ -41,7 +41,7 @@ def run_demo(weights: str, picture: Path | None, output: Path, device: str) -> s
     """Segment a photo twice, write the overlay and the COCO results, and report the times, cold and warm.
 
     Raises:
-        UserError: The picture cannot be read or would be overwritten, the output cannot be written, or there is no photo.
+        UserError: The picture cannot be read or would be overwritten, or the output cannot be written.
     """
     read: Callable[[], np.ndarray]
     if picture is None:
