@@ -15,12 +15,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 
 from benchmarks import inputs, peers
 from benchmarks.timing import compare
-from yolact import ops
+from yolact import mask, ops
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,98 @@ def fast_nms() -> Iterator[Job]:
     )
 
 
-OPERATORS: dict[str, Callable[[], Iterator[Job]]] = {"detect": detect, "fast_nms": fast_nms}
+def encode_run_lengths() -> Iterator[Job]:
+    """From masks as torch makes them, row by row, and as the packages want them; strings included."""
+    kinds = {
+        "100 ellipses 550 x 550": inputs.ellipses(),
+        "100 ellipses 720 x 1280": inputs.ellipses(height=720, width=1280),
+        "100 ellipses of half the picture": inputs.ellipses(coverage=0.5),
+        "10 of noise 550 x 550": inputs.noise(10),
+    }
+    for name, masks in kinds.items():
+        turned = masks.mT.contiguous().mT  # column-major
+        stack, packages = np.asfortranarray(masks.permute(1, 2, 0).numpy().astype(np.uint8)), peers.mask_packages()
+        capacity = max(ops.run_lengths.DEFAULT_CAPACITY, int(ops.encode_run_lengths(masks).needed.max()))
+
+        def check(masks: torch.Tensor = masks, turned: torch.Tensor = turned, stack: np.ndarray = stack) -> None:
+            ours = ops.masks_to_rles(masks)
+            assert ours == ops.masks_to_rles(turned)
+            for package in peers.mask_packages().values():
+                for mine, theirs in zip(ours, package.encode(stack), strict=True):
+                    assert mine == {"size": list(theirs["size"]), "counts": theirs["counts"].decode()}
+
+        contenders: dict[str, Callable[[], object]] = {
+            "yolact, row-major": lambda m=masks, c=capacity: ops.encode_run_lengths(m, capacity=c),
+            "yolact, column-major": lambda m=turned, c=capacity: ops.encode_run_lengths(m, capacity=c),
+            "yolact, to dictionaries": lambda m=masks: ops.masks_to_rles(m),
+            "a read of the masks": lambda m=masks: m.view(torch.uint8).max(),
+        }
+        if "hotcoco" in packages:
+            contenders["hotcoco, column-major"] = lambda s=stack, p=packages["hotcoco"]: p.encode(s)
+        if "pycocotools" in packages:
+            coco = packages["pycocotools"]
+            contenders["pycocotools, column-major"] = lambda s=stack, p=coco: p.encode(s)
+            contenders["pycocotools, asfortranarray"] = lambda m=masks, p=coco: p.encode(
+                np.asfortranarray(m.permute(1, 2, 0).numpy().view(np.uint8))
+            )
+        yield Job(f"encode_run_lengths {name}", contenders, check)
+
+
+def decode_run_lengths() -> Iterator[Job]:
+    """To dense masks; the packages give them column-major."""
+    masks = inputs.ellipses()
+    encoded, rles = ops.encode_run_lengths(masks), ops.masks_to_rles(masks)
+
+    def check() -> None:
+        assert torch.equal(encoded.decode(), masks)
+        assert np.array_equal(mask.decode(rles), masks.permute(1, 2, 0).numpy())
+
+    contenders: dict[str, Callable[[], object]] = {
+        "yolact": lambda: ops.decode_run_lengths(encoded, (550, 550)),
+        "yolact.mask": lambda: mask.decode(rles),
+    }
+    for name, package in peers.mask_packages().items():
+        contenders[name] = lambda package=package: package.decode(rles)
+    yield Job("decode_run_lengths 100 ellipses 550 x 550", contenders, check)
+
+
+def mask_functions() -> Iterator[Job]:
+    """yolact.mask beside the packages whose functions it has."""
+    dense = inputs.ellipses(200)
+    rles = ops.masks_to_rles(dense)
+    stack = np.asfortranarray(dense[:100].permute(1, 2, 0).numpy().astype(np.uint8))
+    angle = np.linspace(0, 2 * np.pi, 60, endpoint=False)
+    outline = np.stack([200 + 90 * np.cos(angle) + 9 * np.cos(7 * angle), 200 + 80 * np.sin(angle)], 1)
+    polygons = [(outline + shift).ravel().tolist() for shift in range(100)]
+    work: dict[str, Callable[[Any], Any]] = {
+        "encode": lambda package: package.encode(stack),
+        "decode": lambda package: package.decode(rles[:100]),
+        "area": lambda package: package.area(rles),
+        "toBbox": lambda package: package.toBbox(rles),
+        "merge": lambda package: package.merge(rles[:100]),
+        "merge of two": lambda package: package.merge(rles[:2]),
+        "iou": lambda package: package.iou(rles[:100], rles[100:], [0] * 100),
+        "frPyObjects": lambda package: package.frPyObjects(polygons, 480, 640),
+    }
+    for name, call in work.items():
+        contenders: dict[str, Callable[[], object]] = {"yolact.mask": lambda call=call: call(mask)}
+        for package_name, package in peers.mask_packages().items():
+            contenders[package_name] = lambda call=call, package=package: call(package)
+
+        def check(call: Callable[[Any], Any] = call) -> None:
+            for package in peers.mask_packages().values():
+                np.testing.assert_equal(call(mask), call(package))
+
+        yield Job(f"mask.{name}", contenders, check)
+
+
+OPERATORS: dict[str, Callable[[], Iterator[Job]]] = {
+    "detect": detect,
+    "fast_nms": fast_nms,
+    "encode_run_lengths": encode_run_lengths,
+    "decode_run_lengths": decode_run_lengths,
+    "mask": mask_functions,
+}
 
 
 def machine() -> dict[str, object]:

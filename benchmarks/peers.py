@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+from types import ModuleType
+
 import torch
 from torch import Tensor
 
@@ -40,3 +43,14 @@ def eager_fast_nms(
     label = torch.arange(len(scores))[:, None].expand_as(keep)[keep]
     scores, order = scores[keep].sort(descending=True)
     return boxes[keep][order[:100]], label[order[:100]], scores[:100]
+
+
+def mask_packages() -> dict[str, ModuleType]:
+    """The packages that encode COCO's run lengths, of those installed."""
+    packages = {}
+    for name in ("pycocotools", "hotcoco"):
+        try:
+            packages[name] = importlib.import_module(f"{name}.mask")
+        except ImportError:
+            continue
+    return packages

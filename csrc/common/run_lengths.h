@@ -128,15 +128,12 @@ class RunReader {
   // False at the end of the string, whether it is good or not.
   YOLACT_HD bool next(int64_t* count) {
     if (text_ == end_) return stop(left_ > 0 ? RunError::kTooShort : RunError::kNone);
-    int64_t value = 0;
-    for (int shift = 0;; shift += 5) {
-      if (text_ == end_) return stop(RunError::kUnfinished);
-      const int group = *text_++ - 48;
-      if (group < 0 || group > 63 || shift >= 5 * kMaxCharacters) return stop(RunError::kCharacter);
-      value |= static_cast<int64_t>(group & 31) << shift;
-      if (group & 32) continue;
-      if (group & 16) value |= -(int64_t{32} << shift);
-      break;
+    int64_t value = *text_ - 48;
+    if (value >= 0 && value < 32) {  // one character, as nearly all numbers are
+      ++text_;
+      value = (value ^ 16) - 16;
+    } else if (!longer(&value)) {
+      return false;
     }
     value += before_;
     if (value < 0) return stop(RunError::kNegative);
@@ -155,6 +152,20 @@ class RunReader {
   YOLACT_HD bool stop(RunError why) {
     error = why;
     return false;
+  }
+
+  // A number of any length.
+  YOLACT_HD bool longer(int64_t* value) {
+    *value = 0;
+    for (int shift = 0; text_ != end_; shift += 5) {
+      const int group = *text_++ - 48;
+      if (group < 0 || group > 63 || shift >= 5 * kMaxCharacters) return stop(RunError::kCharacter);
+      *value |= static_cast<int64_t>(group & 31) << shift;
+      if (group & 32) continue;
+      if (group & 16) *value |= -(int64_t{32} << shift);
+      return true;
+    }
+    return stop(RunError::kUnfinished);
   }
 
   const uint8_t* text_;

@@ -65,21 +65,20 @@ std::vector<uint32_t> polygon_flips(const double* vertices, int64_t vertex_count
   const auto point = [&](int64_t i) {
     return Point{to_grid(kScale * vertices[2 * i]), to_grid(kScale * vertices[2 * i + 1])};
   };
-  std::vector<uint32_t> flips;
+  std::vector<uint32_t> found;
   for (int64_t i = 0; i < vertex_count; ++i)
     cross(point(i), point((i + 1) % vertex_count), width,
-          [&](int64_t x, int64_t v) { flips.push_back(static_cast<uint32_t>(x * height + row_below(v, height))); });
+          [&](int64_t x, int64_t v) { found.push_back(static_cast<uint32_t>(x * height + row_below(v, height))); });
+  std::sort(found.begin(), found.end());
 
-  // Two changes of one pixel are none.
-  std::sort(flips.begin(), flips.end());
-  size_t kept = 0;
-  for (const uint32_t flip : flips) {
-    if (kept > 0 && flips[kept - 1] == flip)
-      --kept;
+  std::vector<uint32_t> flips;  // two changes of one pixel are none
+  flips.reserve(found.size());
+  for (const uint32_t flip : found) {
+    if (!flips.empty() && flips.back() == flip)
+      flips.pop_back();
     else
-      flips[kept++] = flip;
+      flips.push_back(flip);
   }
-  flips.resize(kept);
   return flips;
 }
 

@@ -53,6 +53,7 @@ IntervalMask intersect(const IntervalMask& a, const IntervalMask& b) {
 
 RunError read_intervals(const uint8_t* text, int64_t length, IntervalMask* mask) {
   mask->ones.clear();
+  mask->ones.reserve(static_cast<size_t>(length / 2));  // a run of ones takes two numbers
   RunReader reader(text, length, mask->height * mask->width);
   int64_t position = 0;
   bool ones = false;
@@ -84,6 +85,7 @@ Box bounding_box(const IntervalMask& mask) {
   const int64_t height = mask.height;
   int64_t top = height, bottom = -1, column = 0;  // column: the flat index at which the current one begins
   for (const Interval& run : mask.ones) {
+    if (run.begin - column >= height) column += height;  // mostly the next column
     if (run.begin - column >= height) column = run.begin / height * height;
     if (run.end - column > height) {  // goes across columns
       top = 0;

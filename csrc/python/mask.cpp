@@ -47,10 +47,13 @@ void check_size(Size size) {
 }
 
 Size size_of(const py::handle& object) {
-  const auto pair = py::reinterpret_borrow<py::sequence>(object);
-  if (!py::isinstance<py::sequence>(object) || pair.size() != 2)
+  const auto pair = py::reinterpret_steal<py::object>(PySequence_Fast(object.ptr(), ""));
+  if (!pair) PyErr_Clear();
+  if (!pair || PySequence_Fast_GET_SIZE(pair.ptr()) != 2)
     throw py::value_error("size must be (height, width), got " + std::string(py::repr(object)));
-  const Size size{pair[0].cast<int64_t>(), pair[1].cast<int64_t>()};
+  PyObject** items = PySequence_Fast_ITEMS(pair.ptr());
+  const Size size{PyLong_AsLongLong(items[0]), PyLong_AsLongLong(items[1])};
+  if (PyErr_Occurred()) throw py::error_already_set();
   check_size(size);
   return size;
 }
