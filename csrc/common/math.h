@@ -16,7 +16,8 @@ YOLACT_HD float exponential(float x) {
   constexpr float kLog2E = 1.44269504f;
   constexpr float kLn2High = 0.69314575f, kLn2Low = 1.4286068e-6f;  // high has 15 bits: n * high is exact
   constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to a whole number, in the low bits
-  x = x < kLowest ? kLowest : x > kHighest ? kHighest : x;
+  x = x < kLowest ? kLowest : x;
+  x = x > kHighest ? kHighest : x;
   const float shifted = x * kLog2E + kRound;
   const float n = shifted - kRound;
   const float r = (x - n * kLn2High) - n * kLn2Low;

@@ -48,37 +48,82 @@ YOLACT_INLINE const float* load_row(const FloatView& logits, int64_t picture, in
   return room;
 }
 
-// Whether some foreground logit is more than `margin` above the background's. NaN may give either answer.
-YOLACT_INLINE bool may_pass(const float* row, int64_t classes, float margin) {
-  const float background = row[0];
+// Foldings of numbers or lanes of them, in place: a vector as a result has no ABI on processors too narrow for it.
+constexpr auto kAdd = [](auto& a, const auto& b) { a += b; };
+constexpr auto kLarger = [](auto& a, const auto& b) { a = b > a ? b : a; };
+
+// Folds `count` numbers, a multiple of the lanes, into one: sixteen by sixteen, then halves onto each other.
+template <class Fold>
+YOLACT_INLINE float reduce(const float* numbers, int64_t count, Fold fold) {
+  typedef float Eight __attribute__((vector_size(8 * sizeof(float))));
+  typedef float Four __attribute__((vector_size(4 * sizeof(float))));
+  Lanes lanes, next;
+  memcpy(&lanes, numbers, sizeof lanes);
+  for (int64_t i = kLanes; i < count; i += kLanes) {
+    memcpy(&next, numbers + i, sizeof next);
+    fold(lanes, next);
+  }
+  Eight eight[2];
+  memcpy(eight, &lanes, sizeof eight);
+  fold(eight[0], eight[1]);
+  Four four[2];
+  memcpy(four, &eight[0], sizeof four);
+  fold(four[0], four[1]);
+  float two[4];
+  memcpy(two, &four[0], sizeof two);
+  fold(two[0], two[2]);
+  fold(two[1], two[3]);
+  fold(two[0], two[1]);
+  return two[0];
+}
+
+// Sixteen numbers of which the largest is the best foreground logit less the background's; NaN may hide it.
+YOLACT_INLINE void lead_over_background(const float* row, int64_t classes, Lanes* lead) {
   const float* foreground = row + 1;
-  if (classes < kLanes) {
-    bool found = false;
-    for (int64_t c = 0; c < classes; ++c) found |= foreground[c] - background > margin;
-    return found;
-  }
-  Lanes highest;
-  memcpy(&highest, foreground + classes - kLanes, sizeof highest);  // the last ones, which the steps may leave out
-  for (int64_t c = 0; c + kLanes <= classes; c += kLanes) {
-    Lanes next;
+  Lanes highest = Lanes{} - std::numeric_limits<float>::infinity(), next;
+  int64_t c = 0;
+  for (; c + kLanes <= classes; c += kLanes) {
     memcpy(&next, foreground + c, sizeof next);
-    highest = next > highest ? next : highest;
+    kLarger(highest, next);
   }
-  const Mask passes = highest - background > margin;
-  int32_t found = 0;
-  for (int i = 0; i < kLanes; ++i) found |= passes[i];
+  if (c < classes) {  // the last sixteen once more, or all there are
+    if (classes >= kLanes)
+      memcpy(&next, foreground + classes - kLanes, sizeof next);
+    else
+      for (int i = 0; i < kLanes; ++i) next[i] = foreground[i < classes ? i : 0];
+    kLarger(highest, next);
+  }
+  *lead = highest - row[0];
+}
+
+YOLACT_INLINE bool any(const Mask& mask) {
+  uint64_t words[sizeof mask / 8], found = 0;
+  memcpy(words, &mask, sizeof mask);
+  for (const uint64_t word : words) found |= word;
   return found != 0;
 }
 
-// Lists the priors of [begin, end) that may pass; `room` holds a row.
+// Lists the priors of [begin, end) whose lead is not at most `margin`; `room` holds kRows rows. Several rows share one
+// look at whether any passes, for mostly none does.
+constexpr int kRows = 4;
 YOLACT_CLONES int64_t screen(const DetectArguments& a, int64_t picture, int64_t begin, int64_t end, float margin,
                              float* room, int32_t* passing) {
-  const bool all = margin == -std::numeric_limits<float>::infinity();
+  constexpr int64_t kAhead = 4096 / sizeof(float);  // the processor's own prefetching stops at each page
+  const int64_t count = 1 + a.classes;
   int64_t found = 0;
-  for (int64_t prior = begin; prior < end; ++prior) {
-    const float* row = load_row(a.class_logits, picture, prior, 1 + a.classes, room);
-    passing[found] = static_cast<int32_t>(prior);
-    found += all || may_pass(row, a.classes, margin);
+  for (int64_t prior = begin; prior < end; prior += kRows) {
+    const int rows = static_cast<int>(end - prior < kRows ? end - prior : kRows);
+    Lanes lead[kRows];
+    Mask some{};
+    for (int r = 0; r < rows; ++r) {
+      const float* row = load_row(a.class_logits, picture, prior + r, count, room + r * count);
+      for (int64_t i = 0; i < count; i += 16) __builtin_prefetch(row + kAhead + i);
+      lead_over_background(row, a.classes, &lead[r]);
+      some |= ~(lead[r] <= margin);
+    }
+    if (!any(some)) continue;
+    for (int r = 0; r < rows; ++r)
+      if (any(~(lead[r] <= margin))) passing[found++] = static_cast<int32_t>(prior + r);
   }
   return found;
 }
@@ -93,7 +138,7 @@ YOLACT_CLONES int64_t screen(const DetectArguments& a, int64_t picture, int64_t 
 // function's result are rounded, too, which is relative to the margin itself.
 float safe_margin(float threshold, int64_t classes) {
   const double t = threshold;
-  if (!(t > 0.0)) return -std::numeric_limits<float>::infinity();
+  if (!(t > 0.0)) return std::numeric_limits<float>::quiet_NaN();  // none is: nothing is at most NaN
   if (t >= 1.0) return std::numeric_limits<float>::infinity();
   const double unit = 1.0 / (1 << 23);
   const double error = (8.0 + static_cast<double>(classes) / (2 * kLanes)) * unit;
@@ -101,44 +146,25 @@ float safe_margin(float threshold, int64_t classes) {
   return static_cast<float>(margin - error / (1.0 - t) - 2.0 * unit * std::fabs(margin));
 }
 
-// The softmax of one prior; false where its best foreground score is not above the threshold, or a logit is NaN.
-// `room` holds padded(1 + classes) numbers.
+// Scores one prior: fills in all but its box. False where its best score is not above the threshold, or a logit is
+// NaN. `room` holds padded(1 + classes) numbers.
 YOLACT_CLONES bool score(const DetectArguments& a, int64_t picture, float* room, Survivor* survivor) {
   const int64_t classes = a.classes, count = padded(1 + classes);
   const float* row = load_row(a.class_logits, picture, survivor->prior, 1 + classes, room);
   const float background = row[0];
-  for (int64_t c = 0; c < classes; ++c) room[c] = row[1 + c];  // also when `row` is `room`: one place down
+  for (int64_t c = 0; c < classes; ++c) room[c] = row[1 + c];  // also where `row` is `room`: one place down
   room[classes] = background;
   for (int64_t i = classes + 1; i < count; ++i) room[i] = -std::numeric_limits<float>::infinity();
 
-  float most[kLanes], sum[kLanes];
-  for (int k = 0; k < kLanes; ++k) most[k] = room[k];
-  for (int64_t i = kLanes; i < count; i += kLanes)
-    for (int k = 0; k < kLanes; ++k) most[k] = room[i + k] > most[k] ? room[i + k] : most[k];
-  for (int half = kLanes / 2; half > 0; half /= 2)
-    for (int k = 0; k < half; ++k) most[k] = most[k + half] > most[k] ? most[k + half] : most[k];
-  const float highest = most[0];
-
+  const float highest = reduce(room, count, kLarger);
   for (int64_t i = 0; i < count; ++i) room[i] = exponential(room[i] - highest);
-  for (int k = 0; k < kLanes; ++k) sum[k] = 0.0f;
-  for (int64_t i = 0; i < count; i += kLanes)
-    for (int k = 0; k < kLanes; ++k) sum[k] += room[i + k];
-  for (int half = kLanes / 2; half > 0; half /= 2)
-    for (int k = 0; k < half; ++k) sum[k] += sum[k + half];
-
-  room[classes] = 0.0f;  // the background is no candidate
-  for (int k = 0; k < kLanes; ++k) most[k] = 0.0f;
-  for (int64_t i = 0; i < count; i += kLanes)
-    for (int k = 0; k < kLanes; ++k) most[k] = room[i + k] > most[k] ? room[i + k] : most[k];
-  for (int half = kLanes / 2; half > 0; half /= 2)
-    for (int k = 0; k < half; ++k) most[k] = most[k + half] > most[k] ? most[k + half] : most[k];
-
   survivor->highest = highest;
-  survivor->sum = sum[0];
-  survivor->best = most[0] / sum[0];  // NaN where a logit is
+  survivor->sum = reduce(room, count, kAdd);
+  room[classes] = 0.0f;                                           // the background is no candidate
+  survivor->best = reduce(room, count, kLarger) / survivor->sum;  // NaN where a logit is
   survivor->label = 0;
   if (a.options.across_classes)
-    while (survivor->label < classes - 1 && room[survivor->label] / sum[0] != survivor->best) ++survivor->label;
+    while (survivor->label < classes - 1 && room[survivor->label] / survivor->sum != survivor->best) ++survivor->label;
   return survivor->best > a.score_threshold;
 }
 
@@ -157,8 +183,8 @@ Box decode_prior(const DetectArguments& a, int64_t picture, int64_t prior) {
 // The survivors among the priors [begin, end), in order; returns how many.
 int64_t find_survivors(const DetectArguments& a, int64_t picture, int64_t begin, int64_t end, float margin,
                        Survivor* survivors) {
-  std::vector<float> room(padded(1 + a.classes));
-  std::vector<int32_t> passing(end - begin + 1);
+  std::vector<float> room(kRows * padded(1 + a.classes));
+  std::vector<int32_t> passing(end - begin);
   const int64_t candidates = screen(a, picture, begin, end, margin, room.data(), passing.data());
   int64_t found = 0;
   for (int64_t i = 0; i < candidates; ++i) {
