@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <exception>
 #include <functional>
 
 namespace yolact {
@@ -36,9 +37,17 @@ void for_each_on_worker(const Parallel& parallel, int64_t count, Work&& work) {
     return;
   }
   std::atomic<int64_t> next{0};
+  std::atomic_flag failed = ATOMIC_FLAG_INIT;
+  std::exception_ptr failure;  // the first; carried over by hand, for `ranges` may lead through C
   parallel.ranges(workers_for(parallel, count), 1, [&](int64_t worker, int64_t) {
-    for (int64_t i = next.fetch_add(1); i < count; i = next.fetch_add(1)) work(i, worker);
+    try {
+      for (int64_t i = next.fetch_add(1); i < count; i = next.fetch_add(1)) work(i, worker);
+    } catch (...) {
+      if (!failed.test_and_set()) failure = std::current_exception();
+      next = count;
+    }
   });
+  if (failure) std::rethrow_exception(failure);
 }
 
 // Runs work(i) once for each i in [0, count).

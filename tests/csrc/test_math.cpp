@@ -1,0 +1,81 @@
+// The exponential within the error it states, the half types against their definitions, and the parallel loop.
+#include <cmath>
+#include <stdexcept>
+#include <vector>
+
+#include "../../csrc/common/half.h"
+#include "../../csrc/common/math.h"
+#include "../../csrc/common/parallel.h"
+#include "check.h"
+
+using namespace yolact;
+
+static void exponential_is_within_one_unit() {
+  double worst = 0;
+  bool same_specials = true;
+  for (uint64_t bits = 0; bits < (uint64_t{1} << 32); bits += 1021) {
+    const float x = float_from_bits(static_cast<uint32_t>(bits));
+    const double exact = std::exp(static_cast<double>(x));
+    const float rounded = static_cast<float>(exact), value = exponential(x);
+    if (std::isnan(x) || std::isinf(rounded)) {
+      same_specials = same_specials && std::isnan(value) == std::isnan(rounded) && (value == rounded || std::isnan(x));
+      continue;
+    }
+    const double unit = static_cast<double>(std::nextafter(rounded, INFINITY)) - static_cast<double>(rounded);
+    worst = std::fmax(worst, std::fabs(value - exact) / unit);
+  }
+  CHECK(worst > 0 && worst < 1.0);
+  CHECK(same_specials);
+  CHECK(exponential(0.0f) == 1.0f);
+  CHECK(exponential(-INFINITY) == 0.0f);
+  CHECK(std::isinf(exponential(INFINITY)));
+  CHECK(sigmoid(0.0f) == 0.5f && sigmoid(-200.0f) == 0.0f && sigmoid(200.0f) == 1.0f);
+}
+
+static void half_types_are_what_their_bits_say() {
+  bool half = true, bfloat16 = true;
+  for (uint32_t bits = 0; bits < 65536; ++bits) {
+    const int exponent = bits >> 10 & 31, mantissa = bits & 1023;
+    const double magnitude = exponent == 31  ? (mantissa ? NAN : INFINITY)
+                             : exponent == 0 ? std::ldexp(mantissa, -24)
+                                             : std::ldexp(1024 + mantissa, exponent - 25);
+    const double expected = bits & 0x8000 ? -magnitude : magnitude;
+    const float value = half_to_float(static_cast<uint16_t>(bits));
+    half = half && (std::isnan(expected) ? std::isnan(value)
+                                         : value == expected && std::signbit(value) == std::signbit(expected));
+    bfloat16 = bfloat16 && bits_of(bfloat16_to_float(static_cast<uint16_t>(bits))) == bits << 16;
+  }
+  CHECK(half);
+  CHECK(bfloat16);
+}
+
+// Workers one after another: what counts here is that the first leaves the others nothing, or an exception.
+static Parallel workers(int count) {
+  return {count, [](int64_t items, int64_t, const Range& body) {
+            for (int64_t i = 0; i < items; ++i) body(i, i + 1);
+          }};
+}
+
+static void for_each_runs_each_item_once_and_carries_exceptions() {
+  std::vector<int> runs(1000);
+  for_each(workers(3), 1000, [&](int64_t i) { ++runs[i]; });
+  bool once = true;
+  for (const int count : runs) once = once && count == 1;
+  CHECK(once);
+  bool caught = false;
+  try {
+    for_each(workers(3), 1000, [&](int64_t i) {
+      if (i >= 10) throw std::runtime_error("out of memory, say");
+    });
+  } catch (const std::runtime_error&) {
+    caught = true;
+  }
+  CHECK(caught);
+}
+
+int main() {
+  exponential_is_within_one_unit();
+  half_types_are_what_their_bits_say();
+  for_each_runs_each_item_once_and_carries_exceptions();
+  return failures();
+}
