@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
@@ -9,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+from conftest import shared_path
 from masks import adversarial_masks, random_mask, real_rles
 from pycocotools import mask as coco
 
@@ -292,3 +294,17 @@ def test_releases_the_interpreter_while_it_computes():
     thread.join()
     assert decoded.all()
     assert sum(begin < moment < end for moment in steps) >= 3
+
+
+def test_real_annotations_match():
+    """COCO's own annotations: polygons of one part and of several, and crowds as uncompressed counts."""
+    truth = json.loads(shared_path("data/coco-val-daily/instances_val2017_daily.json").read_text())
+    sizes = {picture["id"]: (picture["height"], picture["width"]) for picture in truth["images"]}
+    for annotation in truth["annotations"]:
+        height, width = sizes[annotation["image_id"]]
+        ours = mask.frPyObjects(annotation["segmentation"], height, width)
+        assert same(ours, coco.frPyObjects(annotation["segmentation"], height, width))
+        if isinstance(ours, list):
+            assert same(mask.merge(ours), coco.merge(ours))
+        assert same(mask.area(ours), coco.area(ours))
+        assert same(mask.toBbox(ours), coco.toBbox(ours))
