@@ -116,6 +116,8 @@ def test_prototypes_to_rles_encodes_again_what_overflowed():
         masks = ops.assemble_masks(prototypes, coefficients, boxes, size, source_region=regions)[b]
         assert pictures[b] == ops.masks_to_rles(masks)
         assert len(pictures[b][1]["counts"]) > 4096
+    tight = ops.prototypes_to_rles(prototypes, coefficients, boxes, sizes, source_region=regions, capacity=16)
+    assert tight == pictures
 
 
 def test_assemble_run_lengths_on_empty():

@@ -60,6 +60,13 @@ def test_postprocess_of_a_letterbox_tells_boxes_in_the_pictures_pixels():
     assert part.rles[0]["size"] == [100, 250]
 
 
+def test_postprocess_passes_no_gradient():
+    arguments = [tensor.requires_grad_() for tensor in raw_outputs()]
+    boxes, _, scores, _ = ops.postprocess(*arguments, [(5, 5)] * 2)[0]
+    assert not boxes.requires_grad
+    assert not scores.requires_grad
+
+
 def test_postprocess_on_empty():
     deltas, logits, coefficients, priors, prototypes = raw_outputs()
     results = ops.postprocess(deltas, logits, coefficients, priors, prototypes, [(5, 5)] * 2, score_threshold=1.0)
@@ -67,6 +74,8 @@ def test_postprocess_on_empty():
     assert [result.rles for result in results] == [[], []]
     none = [deltas[:0], logits[:0], coefficients[:0], priors, prototypes[:0]]
     assert ops.postprocess(*none, []) == []
+    no_priors = [deltas[:, :0], logits[:, :0], coefficients[:, :0], priors[:0], prototypes]
+    assert [result.rles for result in ops.postprocess(*no_priors, [(5, 5)] * 2)] == [[], []]
 
 
 @pytest.mark.parametrize(

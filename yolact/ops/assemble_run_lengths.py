@@ -78,15 +78,17 @@ def prototypes_to_rles(
     sizes: Tensor | Sequence[tuple[int, int]],  # [B, 2] int64, (H, W) of each picture
     *,
     count: Tensor | None = None,  # [B] int64
+    capacity: int | None = None,
     source_region: Tensor | None = None,  # [B, 4] xyxy, prototype pixels
     **options: Any,
 ) -> list[list[dict[str, Any]]]:
     """Assemble masks straight to COCO's dictionaries, exact whatever the masks; synchronises on a GPU.
 
-    Encodes with the default capacity, copies the strings once, and encodes those again that overflowed.
+    Encodes with `capacity` bytes a row, copies the strings once, and encodes those again that overflowed.
 
     Args:
         sizes: [B, 2] int64 tensor, or a sequence of pairs: (height, width) of the results of each picture.
+        capacity: see `assemble_run_lengths`; it changes the speed only.
         prototypes, coefficients, boxes, count, source_region, options: see `assemble_masks`.
 
     Returns:
@@ -96,7 +98,7 @@ def prototypes_to_rles(
         TypeError, ValueError: an argument of the wrong type, dtype, shape, device or range, named with its value.
     """
     run_lengths = assemble_run_lengths(
-        prototypes, coefficients, boxes, sizes, count=count, source_region=source_region, **options
+        prototypes, coefficients, boxes, sizes, count=count, capacity=capacity, source_region=source_region, **options
     )
     batch, detections = coefficients.shape[:2]
     sizes = check_sizes(sizes, batch, prototypes.device)

@@ -35,7 +35,7 @@ def detect(
     """Score, threshold, decode and suppress: a whole batch from the network's raw outputs to detections.
 
     Section 3 of YOLACT (Bolya et al., 2019), decoding as in SSD (Liu et al., 2016): the centre is
-    p_c + delta * variances[0] * p_wh, the size p_wh * exp(delta * variances[1]).
+    p_c + delta * variances[0] * p_wh, the size p_wh * exp(delta * variances[1]). No gradient flows through it.
 
     Args:
         box_deltas: [B, P, 4] float32, float16 or bfloat16: centre offsets, then log sizes, relative to the priors.
@@ -85,9 +85,9 @@ def detect(
         check_count(pre_nms_top_k, "pre_nms_top_k")
     return Detections(
         *torch.ops.yolact.detect(
-            box_deltas,
-            class_logits,
-            priors,
+            box_deltas.detach(),
+            class_logits.detach(),
+            priors.detach(),
             score_threshold=score_threshold,
             second_threshold=second_threshold,
             iou_threshold=iou_threshold,

@@ -27,6 +27,7 @@ def fast_nms(
     """Select boxes by falling score, without those that overlap a better box of their class.
 
     Fast NMS, section 3.4 of YOLACT (Bolya et al., 2019): a box falls to any better one, even to one that fell itself.
+    No gradient flows through it.
 
     Args:
         boxes: [B, N, 4] float32 xyxy, any unit and strides. A box with a NaN is no candidate.
@@ -61,8 +62,8 @@ def fast_nms(
     check_number(union_eps, "union_eps", low=0.0)
     return Selection(
         *torch.ops.yolact.fast_nms(
-            boxes,
-            scores,
+            boxes.detach(),
+            scores.detach(),
             iou_threshold=iou_threshold,
             top_k=top_k,
             max_detections=rows_of(max_detections, top_k, scores.shape[1], across_classes),

@@ -57,9 +57,11 @@ def postprocess(
     sizes = check_sizes(sizes, len(class_logits), prototypes.device)
     found = detect(box_deltas, class_logits, priors, **options)
 
-    rows = found.prior.clamp(min=0)[..., None].expand(-1, -1, mask_coefficients.shape[2])  # [B, D, K]
+    counts = found.count.tolist()
+    most = max(counts, default=0)  # no row past it is looked at: there may be no prior at all to gather from
+    rows = found.prior[:, :most].clamp(min=0)[..., None].expand(-1, -1, mask_coefficients.shape[2])  # [B, most, K]
     coefficients = mask_coefficients.gather(1, rows)
-    rles = prototypes_to_rles(prototypes, coefficients, found.boxes, sizes, count=found.count, **mask_options)
+    rles = prototypes_to_rles(prototypes, coefficients, found.boxes[:, :most], sizes, count=found.count, **mask_options)
 
     height, width = prototypes.shape[1:3] if mask_options.get("layout", "hwk") == "hwk" else prototypes.shape[2:]
     extent = sizes.flip(1).to(found.boxes)  # [B, 2]: width, height
@@ -72,5 +74,5 @@ def postprocess(
     boxes = (boxes * extent[:, None, None]).clamp(min=extent.new_zeros(2)).minimum(extent[:, None, None]).flatten(2)
     return [
         PictureResults(boxes[b, :count], found.label[b, :count], found.score[b, :count], rles[b])
-        for b, count in enumerate(found.count.tolist())
+        for b, count in enumerate(counts)
     ]
