@@ -63,14 +63,12 @@ YOLACT_INLINE void swap_between(Words* block, uint64_t mask) {
 // Below 8 it lies in the same vector, J lanes away: rows without bit J take its low columns, the others its high ones.
 template <int J>
 YOLACT_INLINE void swap_within(Words* block, uint64_t mask) {
-  Words from, low_rows;
-  for (int i = 0; i < 8; ++i) {
-    from[i] = i ^ J;
-    low_rows[i] = i & J ? 0 : ~uint64_t{0};
-  }
+  Words low_rows;
+  for (int i = 0; i < 8; ++i) low_rows[i] = i & J ? 0 : ~uint64_t{0};
   const Words keep = (low_rows & mask) | (~low_rows & ~mask), rise = low_rows & ~mask, fall = ~low_rows & mask;
   for (int i = 0; i < 8; ++i) {
-    const Words partner = __builtin_shuffle(block[i], from);
+    const Words& b = block[i];
+    const Words partner = {b[0 ^ J], b[1 ^ J], b[2 ^ J], b[3 ^ J], b[4 ^ J], b[5 ^ J], b[6 ^ J], b[7 ^ J]};
     block[i] = (block[i] & keep) | (partner << J & rise) | (partner >> J & fall);
   }
 }

@@ -51,8 +51,10 @@ def decode_run_lengths(
     try:
         return torch.ops.yolact.decode_run_lengths(*arguments)
     except RuntimeError as error:
-        # What is wrong with the data; torch puts the place in its sources before it and may add a trace after it.
-        raise ValueError(re.sub(r"^.*\.cpp:\d+, ", "", str(error)).split("\n", 1)[0]) from None
+        found = re.search(r"row \d+ of run_lengths .*", str(error))
+        if found is None:
+            raise
+        raise ValueError(found.group()) from None
 
 
 @torch.library.register_fake("yolact::decode_run_lengths")
