@@ -106,13 +106,13 @@ def test_predict_reports_the_bad_picture_and_does_the_rest(
 ) -> None:
     picture = Path("pictures/10.jpg")
     picture.write_bytes(picture.read_bytes()[:-200])
-    command = ["predict", "pictures", "missing.jpg", "--weights", weights, "--output", "out", "--json", "all.json"]
+    command = ["predict", "pictures", "missing\n.jpg", "--weights", weights, "--output", "out", "--json", "all.json"]
     assert main([*command, "--batch-size", "2"]) == 2
     out, err = capsys.readouterr()
     assert out == "200 instances in 2 pictures: out/, all.json\n"
     first, second = err.splitlines()
     assert first.startswith("yolact: pictures/10.jpg: damaged picture (image file is truncated")
-    assert second == "yolact: missing.jpg: No such file or directory"
+    assert second == "yolact: missing .jpg: No such file or directory"
     assert sorted(os.listdir("out")) == ["000000005001.jpg", "2.png"]
     assert {result["file_name"] for result in json.loads(Path("all.json").read_text())} == {"2.png", "000000005001.jpg"}
 
@@ -170,6 +170,7 @@ def test_predict_rejects_unknown_names(folder: Path, weights: str, capsys: pytes
     assert "'cuda:99' is not there" in fault(capsys, *command, "--device", "cuda:99")
     assert "'gpu' is unknown" in fault(capsys, *command, "--device", "gpu")
     assert "--score-threshold" in fault(capsys, *command, "--score-threshold", "1.5")
+    assert "got nan" in fault(capsys, *command, "--score-threshold", "nan")
     assert "--batch-size" in fault(capsys, *command, "--batch-size", "0")
     assert "SOURCE" in fault(capsys, "predict")
     assert "'nonsense'" in fault(capsys, "nonsense")
@@ -194,9 +195,13 @@ def test_predict_rejects_folders_that_cannot_be_written(
 
 def test_predict_never_overwrites_its_input(folder: Path, weights: str, capsys: pytest.CaptureFixture[str]) -> None:
     before = everything(folder)
-    message = fault(capsys, "predict", "pictures", "--weights", weights, "--output", "pictures/../pictures")
-    assert "would be overwritten" in message
-    assert everything(folder) == before
+    for options in (
+        ["--output", "pictures/../pictures"],
+        ["--json", "pictures/2.png"],
+        ["--output", "out", "--json", "out/2.png"],
+    ):
+        assert "would be overwritten" in fault(capsys, "predict", "pictures", "--weights", weights, *options)
+        assert everything(folder) == before
 
 
 def test_interrupt_is_quiet(
@@ -341,3 +346,17 @@ def test_as_a_program(folder: Path) -> None:
     command = [sys.executable, "-m", "yolact.cli", "predict", "missing", "--weights", "missing.pth"]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert (done.returncode, done.stdout, done.stderr) == (2, "", "yolact: missing.pth: no such file\n")
+
+
+@pytest.mark.parametrize("command", ["--version", "doctor"])
+def test_output_that_cannot_be_written(command: str) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "yolact.cli", command],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+    assert done.returncode == 2
+    assert done.stderr == "yolact: cannot write the output (No space left on device)\n"

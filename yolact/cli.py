@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import warnings
@@ -106,6 +107,8 @@ def predict(
     from yolact.predictor import load
     from yolact.run import run
 
+    if math.isnan(score_threshold):  # which click takes for a number within the range
+        raise UserError("--score-threshold must be within [0, 1], got nan")
     if output is None and results_file is None:
         output = Path("output")
     pictures = find_pictures(sources)
@@ -237,13 +240,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit status: 2, and one line on stderr, for a caller's mistake."""
     warnings.filterwarnings("ignore", module="PIL")  # of odd metadata; what is wrong with a picture is told as a fault
     try:
-        return cli.main(arguments, prog_name="yolact", standalone_mode=False) or 0
+        status = cli.main(arguments, prog_name="yolact", standalone_mode=False) or 0
+        if sys.stdout:
+            sys.stdout.flush()
+        return status
     except UserError as error:
         return _fault(str(error))
     except click.ClickException as error:
         return _fault(error.format_message())
     except click.Abort:  # Ctrl-C
         return 130
+    except OSError as error:  # stdout, on a disk that is full: what happens to other files is a UserError
+        sys.stdout = None  # or Python would try again when it ends
+        return _fault(f"cannot write the output ({error.strerror})")
 
 
 def _fault(message: str) -> int:

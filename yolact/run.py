@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,6 +35,7 @@ def run(
         UserError: A folder cannot be written to, or the output would overwrite a picture of the input.
     """
     targets = _targets(pictures, output) if output else {}
+    _keep_apart(pictures, [*targets.values(), *([results_file] if results_file else [])])
     folders = [folder for folder in (output, results_file and results_file.parent) if folder]
     results: list[dict[str, Any]] = []
     done = instances = 0
@@ -66,7 +68,7 @@ def _read(pictures: list[Path], positions: range, progress: tqdm) -> dict[int, n
         try:
             batch[position] = read_picture(pictures[position])
         except UserError as error:
-            progress.write(f"yolact: {error}", file=sys.stderr)
+            progress.write(f"yolact: {' '.join(str(error).split())}", file=sys.stderr)
     return batch
 
 
@@ -86,10 +88,15 @@ def _targets(pictures: list[Path], output: Path) -> dict[Path, Path]:
         name = next(name for name in names if name.lower() not in taken)
         taken.add(name.lower())
         targets[path] = output / name
-    inputs = {path.resolve() for path in pictures}
-    for target in targets.values():
-        if target.resolve() in inputs:
-            raise UserError(
-                f"{target}: is a picture of the input and would be overwritten; choose another output folder"
-            )
     return targets
+
+
+def _keep_apart(pictures: list[Path], written: list[Path]) -> None:
+    """No file that is written may be a picture of the input, nor two of them one file."""
+    taken = {os.path.realpath(path) for path in pictures}
+    for path in written:
+        if os.path.realpath(path) in taken:
+            raise UserError(
+                f"{path}: is a picture, of the input or annotated, and would be overwritten; choose another"
+            )
+        taken.add(os.path.realpath(path))

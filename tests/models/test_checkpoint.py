@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import resource
 from collections import OrderedDict
 from dataclasses import replace
 from pathlib import Path
@@ -203,6 +204,14 @@ def test_missing_unexpected_and_misshapen_are_listed(tmp_path: Path) -> None:
     )
 
 
+def test_weights_that_are_not_finite_are_refused(model: Yolact, tmp_path: Path) -> None:
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    state["prediction_layers.0.conf_layer.bias"][0] = torch.nan
+    checkpoint = read_checkpoint(write(tmp_path / "w.pth", state))
+    with pytest.raises(UserError, match=r"NaN or infinite values in 1 \(prediction_layers\.0\.conf_layer\.bias\)"):
+        load_into(Yolact(SMALL), checkpoint)
+
+
 def test_weights_of_another_backbone_do_not_fit(tmp_path: Path) -> None:
     path = write(tmp_path / "w.pth", small_state("yolact_resnet50"))
     assert "does not fit yolact_base: missing" in refusal(path, "yolact_base")
@@ -231,6 +240,7 @@ def test_yolact_plus_is_named(tmp_path: Path) -> None:
         ({"a": torch.zeros(2), "b": torch.zeros(2)}, "holds no YOLACT model; its tensors are 2 (a, b)"),
         ({"bbox_head.conv_cls.weight": torch.zeros(3)}, "holds no YOLACT model"),
         ({"format": "yolact checkpoint 1", "state_dict": {"a": torch.zeros(2)}}, "holds no YOLACT model"),
+        ({"format": "yolact checkpoint 2", "state_dict": {"a": torch.zeros(2)}}, "of format 'yolact checkpoint 2'"),
     ],
 )
 def test_other_contents_are_refused(content: Any, said: str, tmp_path: Path) -> None:
@@ -333,20 +343,18 @@ def test_files_of_old_torch_count_no_batches(model: Yolact, tmp_path: Path) -> N
     assert load_into(Yolact(SMALL), checkpoint) == []
 
 
-def test_a_failed_save_leaves_the_old_file_and_nothing_else(
-    model: Yolact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_save_leaves_the_old_file_and_nothing_else(model: Yolact, tmp_path: Path) -> None:
     path = tmp_path / "w.pth"
     save_checkpoint(path, model)
     before = path.read_bytes()
 
-    def full(content: Any, file: Any) -> None:
-        file.write(b"half of it")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(UserError, match=r"w\.pth: cannot be written \(No space left on device\)"):
-        save_checkpoint(path, model)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))  # as a disk that is full
+    try:
+        with pytest.raises(UserError, match=r"w\.pth: cannot be written \(File too large\)"):
+            save_checkpoint(path, model)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
 

@@ -54,7 +54,9 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         raise UserError(f"{path}: a YOLACT++ model (deformable convolutions, mask re-scoring), which is not supported")
 
     family: Family = "yolact"
-    if content.get("format") == _FORMAT:
+    if "format" in content:
+        if content["format"] != _FORMAT:
+            raise UserError(f"{path}: of format {content['format']!r}; this version reads {_FORMAT!r}")
         family = "ours"
     elif "bbox_head.conv_cls.weight" in state:
         family = "mmdet"
@@ -137,6 +139,9 @@ def load_into(model: Yolact, checkpoint: Checkpoint) -> list[str]:
             shapes = [f"{n} {list(state[n].shape)} for {list(expected[n].shape)}" for n in misshapen]
             faults.append(f"of another shape {_some(shapes)}")
         raise UserError(f"{checkpoint.path}: does not fit {model.config.name}: {'; '.join(faults)}")
+    spoilt = [n for n in expected if n in state and not state[n].isfinite().all()]
+    if spoilt:
+        raise UserError(f"{checkpoint.path}: holds NaN or infinite values in {_some(spoilt)}")
     model.load_state_dict({n: t for n, t in state.items() if n not in left}, strict=False)
     return left
 
@@ -169,8 +174,9 @@ def save_checkpoint(
             file.flush()
             os.fsync(file.fileno())  # the name must never point at bytes that a power cut can lose
         os.replace(partial, path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
+    except (OSError, RuntimeError) as error:  # torch's writer hides the file's own error behind another
+        fault = error if isinstance(error, OSError) else error.__context__
+        raise UserError(f"{path}: cannot be written ({getattr(fault, 'strerror', None) or error})") from error
     finally:
         partial.unlink(missing_ok=True)
 
