@@ -114,7 +114,7 @@ YOLACT_HD Span box_after(float edge0, float edge1, const Axis& axis, BoxUnit uni
 // The value of a pixel between four of low resolution, with the weights of its column, then of its row. Torch adds
 // in this order too. Templates, so that a kernel may blend many pixels at a time.
 template <class Value, class Weight>
-YOLACT_HD Value blend(Value value0, Value value1, Weight weight0, Weight weight1) {
+YOLACT_HD auto blend(Value value0, Value value1, Weight weight0, Weight weight1) {
   return weight0 * value0 + weight1 * value1;
 }
 

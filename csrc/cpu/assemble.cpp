@@ -37,6 +37,7 @@ YOLACT_INLINE Lanes products(const float* pixel, const float* coefficients, int6
   if (kChannels) channels = kChannels;
   const int64_t whole = channels / kLanes * kLanes;
   Lanes sum{};
+#pragma GCC unroll 2
   for (int64_t k = 0; k < whole; k += kLanes) sum += load_lanes(pixel + k) * load_lanes(coefficients + k);
   if (whole < channels) sum += load_lanes(pixel + whole, channels - whole) * load_lanes(coefficients + whole);
   return sum;
@@ -48,13 +49,20 @@ template <int kChannels>
 YOLACT_INLINE void window_of_pixels(const float* pixels, int64_t inner_stride, int64_t outer_stride, int64_t inner,
                                     int64_t outer, const float* coefficients, int64_t channels, bool with_sigmoid,
                                     float* out, int64_t out_stride) {
-  for (int64_t o = 0; o < outer; ++o) {
-    for (int64_t i = 0; i < inner; i += kLanes) {
+  for (int64_t i = 0; i < inner; i += kLanes) {
+    for (int64_t o = 0; o < outer; ++o) {
       const float* first = pixels + o * outer_stride + i * inner_stride;
       const int64_t last = std::min<int64_t>(inner - i, kLanes) - 1;
       Lanes terms[kLanes];
-      for (int lane = 0; lane < kLanes; ++lane)
-        terms[lane] = products<kChannels>(first + std::min<int64_t>(lane, last) * inner_stride, coefficients, channels);
+      if (last == kLanes - 1) {
+#pragma GCC unroll 16
+        for (int lane = 0; lane < kLanes; ++lane)
+          terms[lane] = products<kChannels>(first + lane * inner_stride, coefficients, channels);
+      } else {
+        for (int lane = 0; lane < kLanes; ++lane)
+          terms[lane] =
+              products<kChannels>(first + std::min<int64_t>(lane, last) * inner_stride, coefficients, channels);
+      }
       float values[kLanes];
       store_lanes(values, sum_each(terms));
       if (with_sigmoid) activate(values);
@@ -169,6 +177,7 @@ Assembler::Assembler(const AssembleArguments& a, Inner inner, const Parallel& pa
     pictures_.push_back({Grid(axis_of(a, b, false)), Grid(axis_of(a, b, true))});
     const int64_t x = pictures_[b].x.axis.extent, y = pictures_[b].y.axis.extent;
     const int64_t canvas = inner == Inner::kX ? y * round_up(x + 1) : x * round_up(y + 1);
+    tallest_ = std::max<int64_t>(tallest_, pictures_[b].y.axis.output);
     workspace_size_ = std::max(workspace_size_, round_up(a.channels) + canvas);
   }
 

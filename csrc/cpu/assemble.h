@@ -52,6 +52,8 @@ class Assembler {
   Canvas draw(int64_t b, int64_t d, const Cut& x, const Cut& y, float* workspace) const;
   int64_t workspace_size() const { return workspace_size_; }
 
+  int64_t tallest() const { return tallest_; }  // the most rows of a result
+
  private:
   const AssembleArguments& arguments_;
   const Inner inner_;
@@ -59,7 +61,7 @@ class Assembler {
   std::unique_ptr<float[]> converted_;  // the prototypes, where their type or strides do not suit
   const float* prototypes_;
   int64_t stride_[4];  // of prototypes_: picture, row, column, channel
-  int64_t workspace_size_ = 0;
+  int64_t workspace_size_ = 0, tallest_ = 0;
 };
 
 }  // namespace yolact::cpu

@@ -7,9 +7,6 @@
 
 #include "../common/clones.h"
 
-// Said of functions that take wide vectors where no wide registers are: all of these are inlined.
-#pragma GCC diagnostic ignored "-Wpsabi"
-
 namespace yolact::cpu {
 
 constexpr int kLanes = 16;
