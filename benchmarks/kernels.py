@@ -23,6 +23,7 @@ import torch
 from benchmarks import inputs, peers
 from benchmarks.timing import compare
 from yolact import mask, ops
+from yolact.ops import reference
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,81 @@ def fast_nms() -> Iterator[Job]:
         },
         check,
     )
+
+
+def mask_inputs() -> Iterator[tuple[str, inputs.MaskInputs, tuple[int, int]]]:
+    """A hundred objects on 138 x 138 x 32 prototypes: in boxes of usual size, and each as large as the picture."""
+    for boxes, coverage in (("boxes of 4 %", 0.04), ("full-frame boxes", 1.0)):
+        for size in ((550, 550), (1080, 1920)):
+            yield f"100 of {size[0]} x {size[1]}, {boxes}", inputs.smooth_masks(coverage=coverage), size
+
+
+def assemble_masks() -> Iterator[Job]:
+    """To dense masks, beside the original's formulation and the writing of as many bytes."""
+    for name, given, size in mask_inputs():
+        whole = (given.prototypes, given.coefficients, given.boxes)
+        first = (given.prototypes[0], given.coefficients[0], given.boxes[0])
+
+        def check(whole=whole, first=first, size=size) -> None:
+            # Another order of a sum in float32 may move a pixel whose value is a half, but for rounding.
+            differ = ops.assemble_masks(*whole, size)[0] != peers.eager_masks(*first, size)
+            assert differ.float().mean() < 1e-6
+
+        yield Job(
+            f"assemble_masks {name}",
+            {
+                "yolact": lambda w=whole, s=size: ops.assemble_masks(*w, s),
+                "yolact, packed": lambda w=whole, s=size: ops.assemble_masks(*w, s, packed=True),
+                "torch eager, as the original": lambda f=first, s=size: peers.eager_masks(*f, s),
+                "a write of the masks": lambda s=size: torch.ones(100, *s, dtype=torch.bool),
+            },
+            check,
+        )
+
+
+def assemble_run_lengths() -> Iterator[Job]:
+    """Prototypes to COCO's strings, beside the original's formulation with pycocotools after it."""
+    coco = peers.mask_packages().get("pycocotools")
+    for name, given, size in mask_inputs():
+        whole = (given.prototypes, given.coefficients, given.boxes, [size])
+        first = (given.prototypes[0], given.coefficients[0], given.boxes[0])
+
+        def eager(first=first, size=size) -> object:
+            masks = peers.eager_masks(*first, size)
+            return coco.encode(np.asfortranarray(masks.permute(1, 2, 0).numpy().view(np.uint8)))
+
+        def check(whole=whole, size=size) -> None:
+            masks = ops.assemble_masks(*whole[:3], size)[0]
+            assert ops.prototypes_to_rles(*whole)[0] == ops.masks_to_rles(masks)
+
+        contenders: dict[str, Callable[[], object]] = {
+            "yolact, to dictionaries": lambda w=whole: ops.prototypes_to_rles(*w),
+            "yolact, to tensors": lambda w=whole: ops.assemble_run_lengths(*w),
+            "yolact, dense in between": lambda w=whole, s=size: ops.masks_to_rles(ops.assemble_masks(*w[:3], s)[0]),
+        }
+        if coco:
+            contenders["torch eager, then pycocotools"] = eager
+        yield Job(f"prototypes_to_rles {name}", contenders, check)
+
+
+def preprocess() -> Iterator[Job]:
+    """A picture to the network's input, beside the same in eager torch."""
+    for height, width in ((480, 640), (1080, 1920)):
+        picture = torch.randint(0, 256, (1, height, width, 3), dtype=torch.uint8)
+        arguments = (picture, (550, 550), (123.68, 116.78, 103.94), (58.40, 57.12, 57.38))
+
+        def check(arguments=arguments) -> None:
+            expected = reference.preprocess(*arguments)
+            torch.testing.assert_close(ops.preprocess(*arguments), expected, rtol=0, atol=1e-3)
+
+        yield Job(
+            f"preprocess {height} x {width} to 550 x 550",
+            {
+                "yolact": lambda a=arguments: ops.preprocess(*a),
+                "torch eager": lambda a=arguments: reference.preprocess(*a),
+            },
+            check,
+        )
 
 
 def encode_run_lengths() -> Iterator[Job]:
@@ -177,6 +253,9 @@ def mask_functions() -> Iterator[Job]:
 OPERATORS: dict[str, Callable[[], Iterator[Job]]] = {
     "detect": detect,
     "fast_nms": fast_nms,
+    "assemble_masks": assemble_masks,
+    "assemble_run_lengths": assemble_run_lengths,
+    "preprocess": preprocess,
     "encode_run_lengths": encode_run_lengths,
     "decode_run_lengths": decode_run_lengths,
     "mask": mask_functions,

@@ -6,6 +6,7 @@ import importlib
 from types import ModuleType
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -43,6 +44,23 @@ def eager_fast_nms(
     label = torch.arange(len(scores))[:, None].expand_as(keep)[keep]
     scores, order = scores[keep].sort(descending=True)
     return boxes[keep][order[:100]], label[order[:100]], scores[:100]
+
+
+def eager_masks(
+    prototypes: Tensor,  # [h, w, K]
+    coefficients: Tensor,  # [N, K]
+    boxes: Tensor,  # [N, 4] xyxy, fractions of the picture
+    size: tuple[int, int],
+) -> Tensor:  # [N, H, W] bool
+    """Masks as the original makes them, in eager torch: all prototypes for each, cut by the box, stretched whole."""
+    height, width, _ = prototypes.shape
+    masks = (prototypes @ coefficients.T).sigmoid()  # [h, w, N]
+    x0, y0, x1, y1 = (boxes * torch.tensor([width, height, width, height])).unbind(1)
+    column, row = torch.arange(width)[None, :, None], torch.arange(height)[:, None, None]
+    inside = (column >= (x0 - 1).clamp(min=0)) & (column < (x1 + 1).clamp(max=width))
+    inside = inside & (row >= (y0 - 1).clamp(min=0)) & (row < (y1 + 1).clamp(max=height))
+    masks = (masks * inside.float()).permute(2, 0, 1).contiguous()
+    return F.interpolate(masks[None], size, mode="bilinear", align_corners=False)[0].gt(0.5)
 
 
 def mask_packages() -> dict[str, ModuleType]:
