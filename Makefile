@@ -4,7 +4,7 @@ VENV ?= .venv
 PYTHON ?= $(VENV)/bin/python
 PIP = $(PYTHON) -m pip install --quiet --disable-pip-version-check
 CLANG_FORMAT = $(PYTHON) -c 'import clang_format, sys; sys.exit(clang_format.clang_format())'
-STAMPS = build/stamps
+STAMPS = build/stamps/$(subst /,_,$(PYTHON))
 NATIVE = $(wildcard csrc/*/*.cpp csrc/*/*.h) CMakeLists.txt setup.py pyproject.toml
 CXX_SOURCES = $(wildcard csrc/*/*.cpp csrc/*/*.h csrc/*/*.cu csrc/*/*.cuh tests/csrc/*.cpp tests/csrc/*.h)
 SANITIZE = build/sanitize
@@ -44,8 +44,13 @@ build: $(STAMPS)/dev  ## compile the native parts again, in place
 bench: $(STAMPS)/dev  ## every operator beside its peers, on this machine
 	$(PYTHON) -m benchmarks.kernels
 
+# Where the interpreter went away, so did what the stamps tell of.
+ifeq ($(shell command -v $(PYTHON)),)
+$(shell rm -rf $(STAMPS))
+endif
+
 $(STAMPS)/torch:
-	test -x "$(PYTHON)" || command -v "$(PYTHON)" >/dev/null || python3 -m venv $(VENV)
+	command -v $(PYTHON) >/dev/null || python3 -m venv $(VENV)
 	$(PYTHON) -c "import torch" 2>/dev/null || $(PIP) -c constraints.txt torch
 	@mkdir -p $(STAMPS) && touch $@
 
