@@ -38,8 +38,12 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> detect_cpu(
   STD_TORCH_CHECK(variances.size() == 2, "variances must hold two numbers");
   const std::vector<int64_t> levels = level_sizes.value_or(std::vector<int64_t>{count});
   int64_t total = 0;
-  for (const int64_t size : levels) total += size;
+  for (const int64_t size : levels) {
+    STD_TORCH_CHECK(size >= 0, "level_sizes must be at least 0, got ", size);
+    total += size;
+  }
   STD_TORCH_CHECK(total == count, "level_sizes must add up to ", count, " priors, got ", total);
+  if (pre_nms_top_k) STD_TORCH_CHECK(*pre_nms_top_k > 0, "pre_nms_top_k must be at least 1, got ", *pre_nms_top_k);
 
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
   Tensor boxes = empty_on(box_deltas, {batch, max_detections, 4}, ScalarType::Float);

@@ -281,24 +281,33 @@ def test_detect_rejects(change, error, message):
         ops.detect(**arguments)
 
 
+# Every option of the operator itself, which exported programs call without the function around it.
+OPERATOR_OPTIONS = {
+    "score_threshold": 0.05,
+    "second_threshold": False,
+    "iou_threshold": 0.5,
+    "top_k": 20,
+    "max_detections": 10,
+    "across_classes": False,
+    "method": "fast",
+    "variances": [0.1, 0.2],
+    "max_log_size": None,
+    "clip": False,
+    "union_eps": 0.0,
+    "level_sizes": None,
+    "pre_nms_top_k": None,
+}
+
+
+@pytest.mark.parametrize("change", [{"level_sizes": [605, -5]}, {"pre_nms_top_k": -1000}])
+def test_detect_operator_rejects(change):
+    with pytest.raises(RuntimeError, match=f"{next(iter(change))} must be at least"):
+        torch.ops.yolact.detect(*draw(random.Random(13), (1, 600, 5)), **OPERATOR_OPTIONS | change)
+
+
 def test_detect_opcheck():
-    options = {
-        "score_threshold": 0.05,
-        "second_threshold": False,
-        "iou_threshold": 0.5,
-        "top_k": 20,
-        "max_detections": 10,
-        "across_classes": False,
-        "method": "fast",
-        "variances": [0.1, 0.2],
-        "max_log_size": None,
-        "clip": False,
-        "union_eps": 0.0,
-        "level_sizes": None,
-        "pre_nms_top_k": None,
-    }
-    torch.library.opcheck(torch.ops.yolact.detect, tuple(draw(random.Random(13), (2, 30, 5))), options)
-    limited = options | {"level_sizes": [20, 10], "pre_nms_top_k": 4, "max_log_size": 4.0}
+    torch.library.opcheck(torch.ops.yolact.detect, tuple(draw(random.Random(13), (2, 30, 5))), OPERATOR_OPTIONS)
+    limited = OPERATOR_OPTIONS | {"level_sizes": [20, 10], "pre_nms_top_k": 4, "max_log_size": 4.0}
     torch.library.opcheck(torch.ops.yolact.detect, tuple(draw(random.Random(14), (1, 30, 5))), limited)
 
 
