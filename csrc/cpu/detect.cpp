@@ -11,15 +11,11 @@
 
 #include "../common/clones.h"
 #include "../common/math.h"
+#include "lanes.h"
 #include "selection.h"
 
 namespace yolact::cpu {
 namespace {
-
-constexpr int kLanes = 16;
-// Sixteen numbers, one to a lane, on processors of any width: sums have one order everywhere.
-typedef float Lanes __attribute__((vector_size(kLanes * sizeof(float))));
-typedef int32_t Mask __attribute__((vector_size(kLanes * sizeof(int32_t))));
 
 int64_t padded(int64_t count) { return (count + kLanes - 1) / kLanes * kLanes; }
 
@@ -48,59 +44,25 @@ YOLACT_INLINE const float* load_row(const FloatView& logits, int64_t picture, in
   return room;
 }
 
-// Foldings of numbers or lanes of them, in place: a vector as a result has no ABI on processors too narrow for it.
-constexpr auto kAdd = [](auto& a, const auto& b) { a += b; };
-constexpr auto kLarger = [](auto& a, const auto& b) { a = b > a ? b : a; };
-
-// Folds `count` numbers, a multiple of the lanes, into one: sixteen by sixteen, then halves onto each other.
-template <class Fold>
-YOLACT_INLINE float reduce(const float* numbers, int64_t count, Fold fold) {
-  typedef float Eight __attribute__((vector_size(8 * sizeof(float))));
-  typedef float Four __attribute__((vector_size(4 * sizeof(float))));
-  Lanes lanes, next;
-  memcpy(&lanes, numbers, sizeof lanes);
-  for (int64_t i = kLanes; i < count; i += kLanes) {
-    memcpy(&next, numbers + i, sizeof next);
-    fold(lanes, next);
-  }
-  Eight eight[2];
-  memcpy(eight, &lanes, sizeof eight);
-  fold(eight[0], eight[1]);
-  Four four[2];
-  memcpy(four, &eight[0], sizeof four);
-  fold(four[0], four[1]);
-  float two[4];
-  memcpy(two, &four[0], sizeof two);
-  fold(two[0], two[2]);
-  fold(two[1], two[3]);
-  fold(two[0], two[1]);
-  return two[0];
+// Combines `count` numbers, a multiple of the lanes, into one: sixteen by sixteen, then across.
+template <class Combine>
+YOLACT_INLINE float reduce(const float* numbers, int64_t count, Combine combine) {
+  Lanes lanes = load_lanes(numbers);
+  for (int64_t i = kLanes; i < count; i += kLanes) lanes = combine(lanes, load_lanes(numbers + i));
+  return across(lanes, combine);
 }
 
 // Sixteen numbers of which the largest is the best foreground logit less the background's; NaN may hide it.
-YOLACT_INLINE void lead_over_background(const float* row, int64_t classes, Lanes* lead) {
+YOLACT_INLINE Lanes lead_over_background(const float* row, int64_t classes) {
   const float* foreground = row + 1;
-  Lanes highest = Lanes{} - std::numeric_limits<float>::infinity(), next;
-  int64_t c = 0;
-  for (; c + kLanes <= classes; c += kLanes) {
-    memcpy(&next, foreground + c, sizeof next);
-    kLarger(highest, next);
+  Lanes highest;
+  if (classes >= kLanes) {
+    highest = load_lanes(foreground + classes - kLanes);  // these sixteen, of which the steps may leave some out
+    for (int64_t c = 0; c + kLanes <= classes; c += kLanes) highest = Larger()(highest, load_lanes(foreground + c));
+  } else {
+    for (int i = 0; i < kLanes; ++i) highest[i] = foreground[i < classes ? i : 0];
   }
-  if (c < classes) {  // the last sixteen once more, or all there are
-    if (classes >= kLanes)
-      memcpy(&next, foreground + classes - kLanes, sizeof next);
-    else
-      for (int i = 0; i < kLanes; ++i) next[i] = foreground[i < classes ? i : 0];
-    kLarger(highest, next);
-  }
-  *lead = highest - row[0];
-}
-
-YOLACT_INLINE bool any(const Mask& mask) {
-  uint64_t words[sizeof mask / 8], found = 0;
-  memcpy(words, &mask, sizeof mask);
-  for (const uint64_t word : words) found |= word;
-  return found != 0;
+  return highest - row[0];
 }
 
 // Lists the priors of [begin, end) whose lead is not at most `margin`; `room` holds kRows rows. Several rows share one
@@ -114,11 +76,11 @@ YOLACT_CLONES int64_t screen(const DetectArguments& a, int64_t picture, int64_t 
   for (int64_t prior = begin; prior < end; prior += kRows) {
     const int rows = static_cast<int>(end - prior < kRows ? end - prior : kRows);
     Lanes lead[kRows];
-    Mask some{};
+    LaneIndex some{};
     for (int r = 0; r < rows; ++r) {
       const float* row = load_row(a.class_logits, picture, prior + r, count, room + r * count);
       for (int64_t i = 0; i < count; i += 16) __builtin_prefetch(row + kAhead + i);
-      lead_over_background(row, a.classes, &lead[r]);
+      lead[r] = lead_over_background(row, a.classes);
       some |= ~(lead[r] <= margin);
     }
     if (!any(some)) continue;
@@ -138,7 +100,8 @@ YOLACT_CLONES int64_t screen(const DetectArguments& a, int64_t picture, int64_t 
 // function's result are rounded, too, which is relative to the margin itself.
 float safe_margin(float threshold, int64_t classes) {
   const double t = threshold;
-  if (!(t > 0.0)) return std::numeric_limits<float>::quiet_NaN();  // none is: nothing is at most NaN
+  if (!(t >= std::numeric_limits<float>::min()))     // at subnormal scores errors are no longer relative:
+    return std::numeric_limits<float>::quiet_NaN();  // no margin is safe, and nothing is at most NaN
   if (t >= 1.0) return std::numeric_limits<float>::infinity();
   const double unit = 1.0 / (1 << 23);
   const double error = (8.0 + static_cast<double>(classes) / (2 * kLanes)) * unit;
@@ -156,12 +119,12 @@ YOLACT_CLONES bool score(const DetectArguments& a, int64_t picture, float* room,
   room[classes] = background;
   for (int64_t i = classes + 1; i < count; ++i) room[i] = -std::numeric_limits<float>::infinity();
 
-  const float highest = reduce(room, count, kLarger);
+  const float highest = reduce(room, count, Larger());
   for (int64_t i = 0; i < count; ++i) room[i] = exponential(room[i] - highest);
   survivor->highest = highest;
-  survivor->sum = reduce(room, count, kAdd);
-  room[classes] = 0.0f;                                           // the background is no candidate
-  survivor->best = reduce(room, count, kLarger) / survivor->sum;  // NaN where a logit is
+  survivor->sum = reduce(room, count, Sum());
+  room[classes] = 0.0f;                                            // the background is no candidate
+  survivor->best = reduce(room, count, Larger()) / survivor->sum;  // NaN where a logit is
   survivor->label = 0;
   if (a.options.across_classes)
     while (survivor->label < classes - 1 && room[survivor->label] / survivor->sum != survivor->best) ++survivor->label;

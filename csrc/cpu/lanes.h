@@ -56,4 +56,31 @@ YOLACT_INLINE Lanes sum_across(Lanes (&terms)[kLanes]) {
   return terms[0];
 }
 
+// Lane by lane. Of `Larger`, NaN in `a` stays and NaN in `b` is passed over.
+struct Sum {
+  YOLACT_INLINE Lanes operator()(Lanes a, Lanes b) const { return a + b; }
+};
+struct Larger {
+  YOLACT_INLINE Lanes operator()(Lanes a, Lanes b) const { return b > a ? b : a; }
+};
+
+// All lanes in one: those 8 apart first, then 4, 2 and 1.
+template <class Combine>
+YOLACT_INLINE float across(Lanes lanes, Combine combine) {
+  for (int width = kLanes / 2; width > 0; width /= 2) {
+    LaneIndex other;
+    for (int i = 0; i < kLanes; ++i) other[i] = i ^ width;
+    lanes = combine(lanes, __builtin_shuffle(lanes, other));
+  }
+  return lanes[0];
+}
+
+// Whether any bit of a comparison is set.
+YOLACT_INLINE bool any(LaneIndex comparison) {
+  uint64_t words[sizeof comparison / sizeof(uint64_t)], found = 0;
+  std::memcpy(words, &comparison, sizeof comparison);
+  for (const uint64_t word : words) found |= word;
+  return found != 0;
+}
+
 }  // namespace yolact::cpu

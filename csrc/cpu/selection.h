@@ -129,16 +129,16 @@ std::vector<Key> select(const Candidates& candidates, const SuppressionOptions& 
     return bounds;
   };
 
-  for (const Key above : {likely, floor}) {
-    Shortlist list(kRound, above);
-    std::vector<float> bounds = bounds_of(above);
+  for (const Key least : {likely, floor}) {
+    Shortlist list(kRound, least);
+    std::vector<float> bounds = bounds_of(least);
     candidates.visit(bounds, [&](float score, int64_t group, int64_t box) {
       const Key key = key_of(score, static_cast<uint32_t>(group * boxes + box));
       if (key < last && list.offer(key)) bounds = bounds_of(list.floor());
     });
     list.prune();
     visit(list.keys());
-    if (static_cast<int64_t>(kept.size()) == limit || (list.complete() && above == floor)) return kept;
+    if (static_cast<int64_t>(kept.size()) == limit || (list.complete() && least == floor)) return kept;
   }
 
   // Hardly ever: thousands of candidates were not enough. What is left is the best of each group, and that is all.
