@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
 from yolact.classes import COCO_CATEGORY_IDS
-from yolact.config import ALIASES, CONFIGS, Config, DetectOptions, get_config
+from yolact.config import ALIASES, CONFIGS, AnchorOptions, Config, DetectOptions, Preprocessing, get_config
 from yolact.errors import UserError
 
 # name: input size, classes, scales, square anchors, sides of P3 to P7, priors
@@ -91,6 +93,27 @@ def test_other_classes() -> None:
         config.with_num_classes(0)
     with pytest.raises(ValueError, match="got 2 and 1"):
         config.with_classes(("date", "fig"), (7,))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Config("mine", "resnet18"), "backbone must be one of resnet50, .*, got 'resnet18'"),
+        (lambda: Config("mine", "resnet50", size=-5), "size must be .* at least 1, got -5"),
+        (lambda: Config("mine", "resnet50", size=550.5), "size must be a whole number .*, got 550.5"),
+        (lambda: Config("mine", "resnet50", prototypes=0), "prototypes must be .*, got 0"),
+        (lambda: Preprocessing(mean=(1.0, 2.0)), r"mean must hold three finite numbers, got \(1.0, 2.0\)"),
+        (lambda: Preprocessing(mean=(1.0, 2.0, math.nan)), "mean must hold three finite numbers, got .*nan"),
+        (lambda: Preprocessing(std=(1.0, 2.0, 0.0)), "std must hold three positive numbers, got .*0.0"),
+        (lambda: Preprocessing(resize="area"), "resize must be 'float' or 'uint8', got 'area'"),
+        (lambda: AnchorOptions(scales=(24, 48, -96, 192, 384)), "scales must hold positive numbers, got .*-96"),
+        (lambda: AnchorOptions(aspect_ratios=()), r"aspect_ratios must hold positive numbers, got \(\)"),
+        (lambda: Config("mine", "resnet50", anchors=AnchorOptions(scales=(24,))), "anchors.scales: 5 levels .*24"),
+    ],
+)
+def test_fields_out_of_range_are_refused(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
 
 
 def test_detect_options_are_keyword_arguments() -> None:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
 from yolact.classes import COCO_CATEGORY_IDS, COCO_CLASSES, PASCAL_CLASSES
 from yolact.errors import UserError
 
 Backbone = Literal["resnet50", "resnet101", "darknet53", "efficientnet_lite0"]
+
+
+def _are_positive(values: Sequence[float]) -> bool:
+    """Finite, too."""
+    return all(0 < value < math.inf for value in values)
 
 
 @dataclass(frozen=True)
@@ -20,6 +26,14 @@ class Preprocessing:
     std: tuple[float, float, float] = (58.40, 57.12, 57.38)  # RGB
     resize: Literal["float", "uint8"] = "float"  # "uint8": pixels are rounded after the resize, as cv2.resize does
 
+    def __post_init__(self) -> None:
+        if len(self.mean) != 3 or not all(map(math.isfinite, self.mean)):
+            raise ValueError(f"mean must hold three finite numbers, got {self.mean}")
+        if len(self.std) != 3 or not _are_positive(self.std):
+            raise ValueError(f"std must hold three positive numbers, got {self.std}")
+        if self.resize not in ("float", "uint8"):
+            raise ValueError(f"resize must be 'float' or 'uint8', got {self.resize!r}")
+
 
 @dataclass(frozen=True)
 class AnchorOptions:
@@ -28,6 +42,12 @@ class AnchorOptions:
     scales: tuple[float, ...] = (24, 48, 96, 192, 384)  # pixels of the input, P3 to P7
     aspect_ratios: tuple[float, ...] = (1, 1 / 2, 2)  # width / height, in the order of the head's channels
     square: bool = False  # height := width, a slip of the original that its COCO weights were trained with
+
+    def __post_init__(self) -> None:
+        for name in ("scales", "aspect_ratios"):
+            values = getattr(self, name)
+            if not values or not _are_positive(values):
+                raise ValueError(f"{name} must hold positive numbers, got {values}")
 
 
 @dataclass(frozen=True)
@@ -111,6 +131,12 @@ class Config:
     train: TrainOptions = field(default_factory=TrainOptions)
 
     def __post_init__(self) -> None:
+        if self.backbone not in get_args(Backbone):
+            raise ValueError(f"backbone must be one of {', '.join(get_args(Backbone))}, got {self.backbone!r}")
+        for name in ("size", "prototypes", "protonet_channels", "head_channels"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
         if len(self.class_names) != len(self.category_ids) or not self.class_names:
             raise ValueError(
                 f"class_names and category_ids: one of each a class is needed, got {len(self.class_names)} "
