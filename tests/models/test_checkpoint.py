@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import pickle
 import resource
+import sys
 from collections import OrderedDict
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -113,9 +115,10 @@ def test_old_files_spare_tensors_are_dropped(tmp_path: Path) -> None:
     assert set(read_checkpoint(write(tmp_path / "old.pth", state)).state) == wanted
 
 
-def test_data_parallels_prefix_is_dropped(tmp_path: Path) -> None:
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
+def test_the_prefixes_of_wrappers_are_dropped(prefix: str, tmp_path: Path) -> None:
     state = small_state()
-    path = write(tmp_path / "parallel.pth", {f"module.{name}": tensor for name, tensor in state.items()})
+    path = write(tmp_path / "wrapped.pth", {f"{prefix}{name}": tensor for name, tensor in state.items()})
     assert set(read_checkpoint(path).state) == set(state)
 
 
@@ -240,6 +243,8 @@ def test_yolact_plus_is_named(tmp_path: Path) -> None:
         ({"a": torch.zeros(2), "b": torch.zeros(2)}, "holds no YOLACT model; its tensors are 2 (a, b)"),
         ({"bbox_head.conv_cls.weight": torch.zeros(3)}, "holds no YOLACT model"),
         ({"format": "yolact checkpoint 1", "state_dict": {"a": torch.zeros(2)}}, "holds no YOLACT model"),
+        ({"a": torch.zeros(2, device="meta")}, "holds sparse tensors, or such without values: 1 (a)"),
+        ({"a": torch.zeros(2).to_sparse()}, "holds sparse tensors, or such without values: 1 (a)"),
         ({"format": "yolact checkpoint 2", "state_dict": {"a": torch.zeros(2)}}, "of format 'yolact checkpoint 2'"),
     ],
 )
@@ -257,6 +262,9 @@ def test_our_file_with_an_unreadable_configuration_is_refused(model: Yolact, tmp
     content = torch.load(tmp_path / "w.pth", weights_only=True)
     content["config"]["colour"] = "red"
     assert "its configuration does not read" in refusal(write(tmp_path / "w.pth", content))
+    del content["config"]["colour"]
+    content["config"]["backbone"] = "foo"
+    assert refusal(write(tmp_path / "w.pth", content)).endswith("efficientnet_lite0, got 'foo')")
 
 
 def test_missing_files_and_folders_are_refused(tmp_path: Path) -> None:
@@ -297,6 +305,15 @@ def test_a_pickle_that_would_run_code_is_refused_and_does_not_run(zipped: bool, 
     torch.save({**small_state(), "extra": Malice(mark)}, path, _use_new_zipfile_serialization=zipped)
     assert "refused, for it is a pickle that calls for posix.system" in refusal(path)
     assert not mark.exists()
+
+
+def test_what_strips_mmdetections_own_objects_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    history = type("HistoryBuffer", (), {"__module__": "mmengine.logging"})
+    for name in ("mmengine", "mmengine.logging"):
+        monkeypatch.setitem(sys.modules, name, SimpleNamespace(HistoryBuffer=history, logging=None))
+    path = write(tmp_path / "epoch_55.pth", {"state_dict": small_state(), "message_hub": {"loss": history()}})
+    assert "calls for mmengine.logging.HistoryBuffer; " in refusal(path)
+    assert "publish_model.py" in refusal(path)
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))

@@ -194,9 +194,10 @@ def _load(path: Path) -> dict[str, Any]:
         forbidden = re.search(r"GLOBAL (\S+)", str(error))
         if forbidden is None:
             raise UserError(f"{path}: not a checkpoint, or a truncated one") from error
-        raise UserError(
-            f"{path}: refused, for it is a pickle that calls for {forbidden[1]}; only tensors and plain values are read"
-        ) from error
+        advice = "only tensors and plain values are read"
+        if forbidden[1].startswith("mmengine."):
+            advice += "; mmdetection's tools/model_converters/publish_model.py strips the rest"
+        raise UserError(f"{path}: refused, for it is a pickle that calls for {forbidden[1]}; {advice}") from error
     except Exception as error:  # whatever torch's readers raise on bytes that are not theirs
         raise UserError(f"{path}: not a checkpoint, or a truncated one") from error
     if not isinstance(content, Mapping):
@@ -210,8 +211,12 @@ def _tensors(path: Path, state: Any) -> dict[str, Tensor]:
     tensors = {str(name): value for name, value in state.items() if isinstance(value, Tensor)}
     if not tensors:
         raise UserError(f"{path}: holds no tensors")
-    if all(name.startswith("module.") for name in tensors):  # written by DataParallel
-        tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
+    odd = [n for n, t in tensors.items() if t.layout != torch.strided or t.is_meta]
+    if odd:
+        raise UserError(f"{path}: holds sparse tensors, or such without values: {_some(odd)}")
+    wrapped = re.compile(r"^(module\.|_orig_mod\.)+")  # by DataParallel, torch.compile
+    if all(map(wrapped.match, tensors)):
+        tensors = {wrapped.sub("", name): tensor for name, tensor in tensors.items()}
     return tensors
 
 
