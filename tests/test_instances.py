@@ -74,7 +74,7 @@ def test_polygons_have_holes_and_pieces() -> None:
 def test_to_coco_is_what_json_and_cocoapi_take(tmp_path: Path) -> None:
     coco = pytest.importorskip("pycocotools.coco")
     r = make()
-    results = json.loads(json.dumps(r.to_coco(42)))
+    results = json.loads(json.dumps(r.to_coco(np.int64(42))))
     assert [result["category_id"] for result in results] == [17, 18, 16, 17, 18, 16]
     assert all(result["image_id"] == 42 for result in results)
     assert all(isinstance(value, float) for result in results for value in result["bbox"])
@@ -109,7 +109,10 @@ def test_names_and_size_and_repr() -> None:
         (slice(1, 4), [1, 2, 3]),
         (slice(None, None, -2), [5, 3, 1]),
         ([4, 0], [4, 0]),
+        ((4, 0), [4, 0]),
         ([], []),
+        (np.array([]), []),
+        (np.array([1, 3, 5])[::-1], [5, 3, 1]),
         (torch.tensor([3, 3]), [3, 3]),
         (np.array([False, True, False, False, False, True]), [1, 5]),
     ],
@@ -132,6 +135,12 @@ def test_indexing_by_a_condition() -> None:
 @pytest.mark.parametrize("key", [6, -7, torch.ones(5, dtype=torch.bool)])
 def test_indexing_rejects_what_is_not_there(key: object) -> None:
     with pytest.raises(IndexError):
+        make()[key]
+
+
+@pytest.mark.parametrize("key", [1.5, "2", None])
+def test_indexing_rejects_what_is_no_index(key: object) -> None:
+    with pytest.raises(TypeError):
         make()[key]
 
 

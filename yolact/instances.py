@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -27,7 +28,7 @@ class Instances:
     It owns what they are made from (the prototypes, section 3 of the paper, and N rows of coefficients), so no later
     prediction changes it. Tensors are on the model's device; run lengths, polygons and pictures on the host.
 
-    `len(r)` counts; `r[2]`, `r[:5]`, `r[r.scores > 0.5]` and `r[[4, 1]]` select, always an `Instances` again.
+    `len(r)` counts; `r[2]`, `r[:5]`, `r[r.scores > 0.5]` and `r[[4, 1]]` select rows, always an `Instances` again.
     """
 
     boxes: Tensor  # [N, 4] float32 xyxy, pixels inside the picture
@@ -96,7 +97,7 @@ class Instances:
         """COCO results, ready for json.dump: the data set's own category ids, xywh boxes in pixels, RLE with a str."""
         return [
             {
-                "image_id": image_id,
+                "image_id": operator.index(image_id),
                 "category_id": self.category_ids[label],
                 "bbox": [x1, y1, x2 - x1, y2 - y1],
                 "score": score,
@@ -111,11 +112,15 @@ class Instances:
         return self.boxes.shape[0]
 
     def __getitem__(self, key: int | slice | Sequence[int] | Sequence[bool] | np.ndarray | Tensor) -> Instances:
-        rows: Any = torch.from_numpy(key) if isinstance(key, np.ndarray) else key
+        rows: Any = key
         if isinstance(key, slice):
             rows = list(range(len(self))[key])
-        elif isinstance(key, (int, np.integer)) or (isinstance(key, Tensor) and key.ndim == 0):
-            rows = [range(len(self))[int(key)]]  # IndexError past the end, which also ends an iteration
+        elif np.ndim(key) == 0:
+            rows = [range(len(self))[operator.index(rows)]]  # IndexError past the end, which also ends an iteration
+        else:
+            rows = key if isinstance(key, Tensor) else torch.from_numpy(np.array(key))
+            if rows.numel() == 0:  # what is empty has any dtype
+                rows = rows.long()
         per_instance = ("boxes", "scores", "labels", "coefficients", "relative_boxes")
         return replace(self, **{name: getattr(self, name)[rows] for name in per_instance})
 
