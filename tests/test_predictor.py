@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import yolact
 from yolact.errors import UserError
@@ -152,7 +153,9 @@ def test_predict_passes_options_to_detect(model: yolact.Model) -> None:
         (np.zeros((3, 4, 5), np.uint8), ValueError, r"\[3, 4, 5\]"),
         (np.zeros((2, 4, 4, 3), np.uint8), ValueError, r"\[2, 4, 4, 3\]"),
         (np.zeros((0, 4, 3), np.uint8), ValueError, r"\[0, 4, 3\]"),
-        ([3], TypeError, "got int"),
+        ([3], TypeError, r"paths, \[H, W, 3\] uint8 arrays or tensors, got int"),
+        (None, TypeError, "got NoneType"),
+        (Image.new("RGB", (4, 4)), TypeError, "got Image"),
         ("missing.jpg", UserError, "missing.jpg: No such file"),
     ],
 )

@@ -60,7 +60,9 @@ class Model(Yolact):
             raise ValueError(f"score_threshold must be within [0, 1], got {score_threshold}")
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        many = [pictures] if isinstance(pictures, (str, os.PathLike, np.ndarray, Tensor)) else list(pictures)
+        if isinstance(pictures, (str, os.PathLike, np.ndarray, Tensor)) or not isinstance(pictures, Iterable):
+            pictures = [pictures]
+        many = list(pictures)
         results: list[Instances] = []
         with _inference(self):
             for start in range(0, len(many), batch_size):
@@ -209,7 +211,7 @@ def as_picture(picture: Picture) -> np.ndarray:  # [H, W, 3] uint8 RGB
         if picture.ndim == 3 and picture.shape[0] == 3 and picture.shape[2] != 3:
             picture = picture.transpose(1, 2, 0)
     if not isinstance(picture, np.ndarray):
-        raise TypeError(f"pictures must be paths, arrays or tensors, got {type(picture).__name__}")
+        raise TypeError(f"pictures must be paths, [H, W, 3] uint8 arrays or tensors, got {type(picture).__name__}")
     if picture.dtype != np.uint8:
         raise TypeError(f"pictures must be of dtype uint8, got {picture.dtype}")
     if picture.ndim != 3 or picture.shape[2] != 3 or picture.size == 0:
