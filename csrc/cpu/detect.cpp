@@ -7,7 +7,6 @@
 #include <cmath>
 #include <cstring>
 #include <iterator>
-#include <memory>
 
 #include "../common/clones.h"
 #include "../common/math.h"
@@ -125,7 +124,6 @@ YOLACT_CLONES bool score(const DetectArguments& a, int64_t picture, float* room,
   survivor->sum = reduce(room, count, Sum());
   room[classes] = 0.0f;                                            // the background is no candidate
   survivor->best = reduce(room, count, Larger()) / survivor->sum;  // NaN where a logit is
-  survivor->label = 0;
   if (a.options.across_classes)
     while (survivor->label < classes - 1 && room[survivor->label] / survivor->sum != survivor->best) ++survivor->label;
   return survivor->best > a.score_threshold;
@@ -143,21 +141,22 @@ Box decode_prior(const DetectArguments& a, int64_t picture, int64_t prior) {
   return decode(delta, at, a.decode);
 }
 
-// The survivors among the priors [begin, end), in order; returns how many.
-int64_t find_survivors(const DetectArguments& a, int64_t picture, int64_t begin, int64_t end, float margin,
-                       Survivor* survivors) {
+// The survivors among the priors [begin, end), in order.
+std::vector<Survivor> find_survivors(const DetectArguments& a, int64_t picture, int64_t begin, int64_t end,
+                                     float margin) {
   std::vector<float> room(kRows * padded(1 + a.classes));
   std::vector<int32_t> passing(end - begin);
-  const int64_t candidates = screen(a, picture, begin, end, margin, room.data(), passing.data());
-  int64_t found = 0;
-  for (int64_t i = 0; i < candidates; ++i) {
-    Survivor& survivor = survivors[found];
-    survivor.prior = passing[i];
+  passing.resize(screen(a, picture, begin, end, margin, room.data(), passing.data()));
+  std::vector<Survivor> survivors;
+  survivors.reserve(passing.size());
+  for (const int32_t prior : passing) {
+    Survivor survivor{};
+    survivor.prior = prior;
     if (!score(a, picture, room.data(), &survivor)) continue;
-    survivor.box = decode_prior(a, picture, survivor.prior);
-    found += !has_nan(survivor.box);
+    survivor.box = decode_prior(a, picture, prior);
+    if (!has_nan(survivor.box)) survivors.push_back(survivor);
   }
-  return found;
+  return survivors;
 }
 
 // Of each level leaves the pre_nms_top_k survivors of the best scores, ties to the lower prior.
@@ -257,21 +256,16 @@ void detect(const DetectArguments& a, const Parallel& parallel) {
   constexpr int64_t kPriorsPerTask = 512;  // 166 kB of logits for 80 classes: some tens of microseconds
   const int64_t blocks = (a.count + kPriorsPerTask - 1) / kPriorsPerTask;
   const float margin = safe_margin(a.score_threshold, a.classes);
-  // Room for every prior; of it only what survivors take is ever touched.
-  const std::unique_ptr<Survivor[]> room(new Survivor[a.batch * a.count]);
-  std::vector<int64_t> found(a.batch * blocks);
+  std::vector<std::vector<Survivor>> found(a.batch * blocks);
   for_each(parallel, a.batch * blocks, [&](int64_t task) {
-    const int64_t picture = task / blocks, begin = task % blocks * kPriorsPerTask;
-    found[task] = find_survivors(a, picture, begin, std::min(begin + kPriorsPerTask, a.count), margin,
-                                 room.get() + picture * a.count + begin);
+    const int64_t begin = task % blocks * kPriorsPerTask, end = std::min(begin + kPriorsPerTask, a.count);
+    found[task] = find_survivors(a, task / blocks, begin, end, margin);
   });
 
   for_each(parallel, a.batch, [&](int64_t picture) {
     std::vector<Survivor> survivors;
-    for (int64_t block = 0; block < blocks; ++block) {
-      const Survivor* first = room.get() + picture * a.count + block * kPriorsPerTask;
-      survivors.insert(survivors.end(), first, first + found[picture * blocks + block]);
-    }
+    for (int64_t task = picture * blocks; task < (picture + 1) * blocks; ++task)
+      survivors.insert(survivors.end(), found[task].begin(), found[task].end());
     limit_levels(a, &survivors);
     write(a, picture, survivors, select_survivors(a, picture, survivors));
   });

@@ -25,7 +25,7 @@ OPTIONS = {
     "plus_one": (False, True),
     "suppress_equal": (False, True),
 }
-SHAPES = [(1, 1, 5), (2, 3, 20), (1, 5, 60), (1, 20, 200), (2, 2, 0), (0, 3, 4), (1, 80, 30)]
+SHAPES = [(1, 1, 5), (2, 3, 20), (1, 5, 60), (1, 10, 200), (2, 2, 0), (0, 3, 4), (1, 40, 30)]
 
 
 def draw_options(rng: random.Random) -> dict:
@@ -65,7 +65,7 @@ def assert_same(actual, expected) -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_fast_nms_matches_reference(shape, seed):
     rng = random.Random(f"{shape} {seed}")
-    for _ in range(12):
+    for _ in range(10):
         boxes, scores = draw(rng, shape, specials=rng.random() < 0.5)
         options = draw_options(rng)
         assert_same(ops.fast_nms(boxes, scores, **options), reference.fast_nms(boxes, scores, **options))
