@@ -28,7 +28,7 @@ class Recipe:
 
 RECIPES: dict[str, Recipe] = {
     "original": Recipe(),
-    # For tens or hundreds of pictures: an ImageNet backbone kept as it is but for its last stage, stronger
+    # For tens or hundreds of pictures, from ImageNet weights: EfficientNet-Lite0 kept as it is up to C4, stronger
     # augmentation, a rate that falls smoothly to near zero, and an average of the weights.
     "small": Recipe(
         augmentation=Augmentation(max_expand=2.0, rotation=10.0, mosaic=0.3, copy_paste=0.3),
