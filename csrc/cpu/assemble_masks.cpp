@@ -34,8 +34,8 @@ YOLACT_CLONES void blend_rows(const float* __restrict row0, const float* __restr
 // Eight bytes of 0 or 1 to a byte of bits, the first lowest: the product brings bit i of byte i to the top byte.
 void pack(const uint8_t* pixels, int64_t bytes, uint8_t* packed) {
   for (int64_t i = 0; i < bytes; ++i) {
-    uint64_t eight = 0;
-    for (int j = 0; j < 8; ++j) eight |= static_cast<uint64_t>(pixels[8 * i + j]) << 8 * j;
+    uint64_t eight;
+    std::memcpy(&eight, pixels + 8 * i, sizeof eight);
     packed[i] = static_cast<uint8_t>(eight * 0x0102040810204080u >> 56);
   }
 }
@@ -66,7 +66,9 @@ void assemble_masks(const AssembleMasksArguments& a, const Parallel& parallel) {
       stretch(canvas.values + (line - y.canvas.begin) * canvas.stride, picture.x, x.output, x.canvas.begin, row);
     };
 
-    std::memset(mask, 0, y.output.begin * pitch);
+    const int64_t begin = a.packed ? x.output.begin / 8 : x.output.begin;  // what is written of a row
+    const int64_t end = a.packed ? (x.output.end + 7) / 8 : x.output.end;
+    std::memset(mask, 0, y.output.begin * pitch + begin);
     if (a.packed) std::fill(workspace.pixels.begin(), workspace.pixels.end(), 0);
     for (int64_t row = y.output.begin; row < y.output.end; ++row) {
       const int64_t index0 = picture.y.index0[row], index1 = picture.y.index1[row];
@@ -79,14 +81,11 @@ void assemble_masks(const AssembleMasksArguments& a, const Parallel& parallel) {
       uint8_t* pixels = a.packed ? workspace.pixels.data() : mask + row * pitch;
       blend_rows(row0, row1, picture.y.weight0[row], picture.y.weight1[row], a.threshold, columns,
                  pixels + x.output.begin);
-      if (a.packed) {
-        pack(pixels, pitch, mask + row * pitch);
-      } else {
-        std::memset(pixels, 0, x.output.begin);
-        std::memset(pixels + x.output.end, 0, width - x.output.end);
-      }
+      if (a.packed) pack(pixels + 8 * begin, end - begin, mask + row * pitch + begin);
+      // From the end of this row's pixels to the begin of the next one's.
+      const bool is_last = row == y.output.end - 1;
+      std::memset(mask + row * pitch + end, 0, pitch - end + (is_last ? (height - row - 1) * pitch : begin));
     }
-    std::memset(mask + y.output.end * pitch, 0, (height - y.output.end) * pitch);
   });
 }
 

@@ -101,15 +101,15 @@ def prototypes_to_rles(
         prototypes, coefficients, boxes, sizes, count=count, capacity=capacity, source_region=source_region, **options
     )
     batch, detections = coefficients.shape[:2]
-    sizes = check_sizes(sizes, batch, prototypes.device)
 
     def encode_again(rows: list[int], capacity: int) -> RunLengths:
+        pairs = check_sizes(sizes, batch, prototypes.device)
         parts = []
         for b in range(batch):
             if chosen := [row - b * detections for row in rows if row // detections == b]:
                 one = slice(b, b + 1)
                 region = None if source_region is None else source_region[one]
-                arguments = (prototypes[one], coefficients[one, chosen], boxes[one, chosen], sizes[one])
+                arguments = (prototypes[one], coefficients[one, chosen], boxes[one, chosen], pairs[one])
                 parts.append(assemble_run_lengths(*arguments, capacity=capacity, source_region=region, **options))
         return RunLengths(*(torch.cat([getattr(part, name) for part in parts]) for name in RunLengths.__annotations__))
 
@@ -127,9 +127,9 @@ def check_sizes(sizes: Tensor | Sequence[tuple[int, int]], batch: int, device: t
             check_count(size[0], "a height of sizes")
             check_count(size[1], "a width of sizes")
         sizes = torch.tensor(list(map(list, sizes)), dtype=torch.int64).view(-1, 2).to(device)
-    check_tensor(sizes, "sizes", (batch, 2), (torch.int64,))
-    if sizes.device.type == "cpu" and not torch.compiler.is_compiling() and bool((sizes <= 0).any()):
+    elif sizes.device.type == "cpu" and not torch.compiler.is_compiling() and bool((sizes <= 0).any()):
         raise ValueError(f"sizes must be at least 1, got {sizes.tolist()}")
+    check_tensor(sizes, "sizes", (batch, 2), (torch.int64,))
     return sizes.contiguous()
 
 
