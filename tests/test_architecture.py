@@ -13,14 +13,15 @@ from conftest import ROOT
 PACKAGE = ROOT / "yolact"
 
 # Who may import whom inside the package; `*` below stands for what any module may use.
-ANYBODY = {"errors", "structures", "config", "classes"}
+ANYBODY = {"errors", "files", "structures", "config", "classes"}
 ALLOWED = {
     "errors": set(),
+    "files": {"errors"},
     "structures": set(),
     "classes": set(),
     "config": {"errors", "classes"},
     "mask": set(),
-    "pictures": {"errors"},
+    "pictures": {"errors", "files"},
     "ops": ANYBODY | {"mask"},
     "models": ANYBODY | {"ops"},
     "draw": ANYBODY,

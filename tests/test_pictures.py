@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from yolact.errors import UserError
-from yolact.pictures import find_pictures, image_id, make_folder, read_picture, write_file, write_picture
+from yolact.pictures import find_pictures, image_id, make_folder, read_picture, write_picture
 
 
 @pytest.fixture
@@ -196,6 +196,8 @@ def test_find_pictures_rejects_what_holds_none(tmp_path: Path) -> None:
         find_pictures([tmp_path / "film.mp4"])
     with pytest.raises(UserError, match=r"^0: videos and webcams"):
         find_pictures(["0"])
+    with pytest.raises(UserError, match="a source is empty"):
+        find_pictures([""])
     with pytest.raises(UserError, match="File name too long"):
         find_pictures(["a" * 300])
 
@@ -220,24 +222,3 @@ def test_write_picture_rejects_what_it_cannot_write(tmp_path: Path, picture: np.
     with pytest.raises(UserError, match="cannot be written"):
         write_picture(tmp_path / "missing" / "a.png", picture)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_write_file_keeps_the_old_one_when_it_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "a.json"
-    write_file(path, b"old")
-
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(UserError, match=r"a\.json: cannot be written \(No space left"):
-        write_file(path, b"new")
-    assert [entry.name for entry in tmp_path.iterdir()] == ["a.json"]
-    assert path.read_bytes() == b"old"
-
-
-def test_write_file_follows_links(tmp_path: Path) -> None:
-    (tmp_path / "link").symlink_to(tmp_path / "file")
-    write_file(tmp_path / "link", b"data")
-    assert (tmp_path / "link").is_symlink()
-    assert (tmp_path / "file").read_bytes() == b"data"

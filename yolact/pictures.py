@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from yolact.errors import UserError
+from yolact.files import replacing
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".jp2", ".avif")
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
@@ -32,12 +33,14 @@ def find_pictures(sources: Iterable[str | os.PathLike[str]]) -> list[Path]:
     before 10); a file is taken whatever it is called.
 
     Raises:
-        UserError: A folder or a pattern without pictures, or a video or a webcam, which are not pictures.
+        UserError: An empty name, a folder or a pattern without pictures, or a video or a webcam.
     """
     found: dict[str, Path] = {}
-    for source in map(Path, sources):
+    for source in sources:
+        if not os.fspath(source):  # a shell's unset variable, which Path would take for the current folder
+            raise UserError("a source is empty; give pictures, folders or patterns")
         try:
-            for path in _expand(source):
+            for path in _expand(Path(source)):
                 found.setdefault(os.path.abspath(path), path)
         except OSError as error:
             raise UserError(f"{source}: {error.strerror}") from error
@@ -68,7 +71,10 @@ def _natural(path: Path) -> list[tuple[int, str]]:
 
 
 def image_id(path: Path, position: int) -> int:
-    """The number in a COCO file name (000000005001.jpg, COCO_val2014_000000005001.jpg), else the 1-based position."""
+    """The number in a COCO file name (000000005001.jpg, COCO_val2014_000000005001.jpg), else the 1-based position.
+
+    Positions may repeat numbers where a run mixes both kinds of names.
+    """
     name = _COCO_NAME.fullmatch(path.stem)
     return int(name[1]) if name else position
 
@@ -129,23 +135,5 @@ def write_picture(path: str | os.PathLike[str], picture: np.ndarray) -> None:
         encoded = False
     if not encoded:
         raise UserError(f"{path}: cannot write a picture with the suffix {path.suffix!r}; .png and .jpg always work")
-    write_file(path, data.tobytes())
-
-
-def write_file(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write a file that appears whole or not at all: to a neighbour first, which then takes its name."""
-    path = Path(path)
-    try:
-        if path.exists() and not path.is_file():  # a pipe, a terminal: nothing to replace
-            path.write_bytes(data)
-            return
-        path = Path(os.path.realpath(path))  # replace what a link points to, not the link
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            part.write_bytes(data)
-            os.replace(part, path)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from error
+    with replacing(path) as file:
+        file.write(data.tobytes())

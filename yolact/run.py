@@ -13,7 +13,8 @@ import numpy as np
 from tqdm import tqdm
 
 from yolact.errors import UserError
-from yolact.pictures import WRITABLE_SUFFIXES, image_id, make_folder, read_picture, write_file
+from yolact.files import replacing
+from yolact.pictures import WRITABLE_SUFFIXES, image_id, make_folder, read_picture
 from yolact.predictor import Model
 
 
@@ -75,7 +76,8 @@ def _read(pictures: list[Path], positions: range, progress: tqdm) -> dict[int, n
 def write_results(path: Path, results: list[dict[str, Any]]) -> None:
     """Write a COCO results list, a line a result."""
     lines = ",\n".join(json.dumps(result) for result in results)
-    write_file(path, f"[\n{lines}\n]\n".encode() if results else b"[]\n")
+    with replacing(path) as file:
+        file.write(f"[\n{lines}\n]\n".encode() if results else b"[]\n")
 
 
 def _targets(pictures: list[Path], output: Path) -> dict[Path, Path]:

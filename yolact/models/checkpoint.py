@@ -17,6 +17,7 @@ from torch import Tensor
 from yolact.classes import COCO_CATEGORY_IDS, COCO_CLASSES
 from yolact.config import CONFIGS, Backbone, Config, get_config
 from yolact.errors import UserError
+from yolact.files import replacing
 from yolact.models.keymaps import BBOX_LAYER, CONF_LAYER, from_mmdetection, from_original
 from yolact.models.yolact import Yolact
 
@@ -162,23 +163,19 @@ def save_checkpoint(
     Raises:
         UserError: the file cannot be written.
     """
-    path = Path(path)
     state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
     if half:
         state = {n: t.half() if t.is_floating_point() and t.ndim > 1 else t for n, t in state.items()}
     content = {"format": _FORMAT, "config": model.config.to_dict(), "state_dict": state, "training": training}
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(partial, "wb") as file:
+    with replacing(path) as file:
+        try:
             torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())  # the name must never point at bytes that a power cut can lose
-        os.replace(partial, path)
-    except (OSError, RuntimeError) as error:  # torch's writer hides the file's own error behind another
-        fault = error if isinstance(error, OSError) else error.__context__
-        raise UserError(f"{path}: cannot be written ({getattr(fault, 'strerror', None) or error})") from error
-    finally:
-        partial.unlink(missing_ok=True)
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):  # torch's writer hides the file's own error behind another
+                raise error.__context__ from None
+            raise
+        file.flush()
+        os.fsync(file.fileno())  # the name must never point at bytes that a power cut can lose
 
 
 def _load(path: Path) -> dict[str, Any]:
