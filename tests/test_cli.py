@@ -172,6 +172,9 @@ def test_predict_rejects_unknown_names(folder: Path, weights: str, capsys: pytes
     assert "--score-threshold" in fault(capsys, *command, "--score-threshold", "1.5")
     assert "got nan" in fault(capsys, *command, "--score-threshold", "nan")
     assert "--batch-size" in fault(capsys, *command, "--batch-size", "0")
+    message = fault(capsys, *command, "--max-detections", "10000000000")
+    assert "--max-detections" in message
+    assert "10000000000" in message
     assert "SOURCE" in fault(capsys, "predict")
     assert "'nonsense'" in fault(capsys, "nonsense")
     assert everything(folder) == before
@@ -300,6 +303,17 @@ def test_eval_scores_weights(data_set: list[str], weights: str, capsys: pytest.C
     assert [line.split()[0] for line in from_weights.splitlines()] == ["AP", "bbox", "segm"]
     assert main(["eval", "--results", "results.json", "--annotations", "truth.json"]) == 0
     assert capsys.readouterr().out == from_weights
+
+
+def test_eval_makes_the_folder_before_the_work(
+    data_set: list[str], weights: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["eval", "--weights", weights, *data_set, "--json"]
+    assert main([*command, "deep/er/results.json"]) == 0
+    assert json.loads(Path("deep/er/results.json").read_text())
+    capsys.readouterr()
+    monkeypatch.delattr("yolact.cli._detect")
+    assert "the folder cannot be made" in fault(capsys, *command, "truth.json/results.json")
 
 
 def test_eval_rejects_bad_input(data_set: list[str], weights: str, capsys: pytest.CaptureFixture[str]) -> None:

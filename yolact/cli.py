@@ -35,9 +35,11 @@ _config = click.option("--config", metavar="NAME", help="The configuration, wher
 _device = click.option("--device", default="auto", show_default=True, metavar="D", help="auto, cpu, cuda or cuda:N.")
 
 
-def _number(name: str, default: int | None, text: str, low: int = 1) -> Callable[[F], F]:
+def _number(name: str, default: int | None, text: str, low: int = 1, high: int | None = None) -> Callable[[F], F]:
     """An option that is a whole number."""
-    return click.option(name, type=click.IntRange(low), default=default, show_default=True, metavar="N", help=text)
+    return click.option(
+        name, type=click.IntRange(low, high), default=default, show_default=True, metavar="N", help=text
+    )
 
 
 @click.group(
@@ -80,7 +82,7 @@ def demo(picture: Path | None, output: Path, device: str) -> None:
     metavar="S",
     help="Keep what scores above this.",
 )
-@_number("--max-detections", 100, "Keep at most this many in a picture.")
+@_number("--max-detections", 100, "Keep at most this many in a picture.", high=10_000)
 @click.option(
     "--output", type=Path, metavar="DIR", help="Folder for annotated pictures; 'output' if --json is not given."
 )
@@ -102,6 +104,9 @@ def predict(
     """Find instances in pictures.
 
     SOURCE is a picture, a folder of pictures or a glob pattern.
+
+    In the COCO list `image_id` is the number in a COCO-style file name (000000005001.jpg), else the picture's
+    position, from 1; `file_name` tells apart what the two ways number alike.
     """
     from yolact.pictures import find_pictures
     from yolact.predictor import load
@@ -158,10 +163,14 @@ def evaluate(
         return
     if results is not None or weights is None or images is None:
         raise UserError("eval takes either --results, or --weights and --images")
+    from yolact.pictures import make_folder
     from yolact.predictor import load
     from yolact.run import write_results
 
-    detections = _detect(load(weights, device, config), annotations, images, batch_size)
+    model = load(weights, device, config)
+    if results_file:  # told before the work that it cannot be written
+        make_folder(results_file.parent)
+    detections = _detect(model, annotations, images, batch_size)
     if results_file:
         write_results(results_file, detections)
     click.echo(_scores(evaluate(detections, annotations)))
