@@ -49,7 +49,7 @@ class Shortlist {
   bool offer(Key key) {
     if (key <= floor_) return false;
     keys_.push_back(key);
-    if (static_cast<int64_t>(keys_.size()) < 2 * capacity_) return false;
+    if (static_cast<int64_t>(keys_.size()) - capacity_ < capacity_) return false;  // any capacity, and no overflow
     prune();
     return true;
   }

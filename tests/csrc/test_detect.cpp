@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <limits>
 #include <random>
 #include <vector>
 
@@ -70,7 +71,7 @@ SuppressionOptions random_options(Random& random) {
   SuppressionOptions o{};
   o.iou_threshold = random.below(2) ? 0.5f : 0.25f;
   o.overlap = {static_cast<float>(random.below(2)), random.below(2) ? 1e-6f : -kInfinity};
-  o.top_k = 1 + random.below(60);
+  o.top_k = random.below(8) ? 1 + random.below(60) : std::numeric_limits<int64_t>::max();
   o.max_detections = 1 + random.below(120);
   o.across_classes = random.below(3) == 0;
   o.greedy = random.below(2) == 0;
