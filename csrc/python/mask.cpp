@@ -53,13 +53,18 @@ Size size_of(const py::handle& object) {
     throw py::value_error("size must be (height, width), got " + std::string(py::repr(object)));
   PyObject** items = PySequence_Fast_ITEMS(pair.ptr());
   const Size size{PyLong_AsLongLong(items[0]), PyLong_AsLongLong(items[1])};
-  if (PyErr_Occurred()) throw py::error_already_set();
+  if (PyErr_Occurred()) {
+    PyErr_Clear();
+    throw py::type_error("size must be two whole numbers, got " + std::string(py::repr(object)));
+  }
   check_size(size);
   return size;
 }
 
 Rle borrow(const py::handle& object) {
   static const py::str counts_key("counts"), size_key("size");
+  if (!PyMapping_Check(object.ptr()) || PySequence_Check(object.ptr()))
+    throw py::type_error("a mask must be a dictionary with size and counts, got " + std::string(py::repr(object)));
   Rle rle{object[counts_key], nullptr, 0, size_of(object[size_key])};
   Py_ssize_t length = 0;
   if (PyUnicode_Check(rle.owner.ptr())) {
