@@ -60,7 +60,9 @@ def detect(
         box = torch.cat([boxes[b], torch.zeros(1, 4)])[prior]
         pictures.append((box, selection.label[0], selection.score[0], prior, selection.count[0]))
     if not pictures:
-        rows = max_detections or (top_k if across_classes else top_k * scores.shape[2])
+        rows = max_detections
+        if rows is None:
+            rows = top_k if across_classes else top_k * scores.shape[2]
         none = torch.zeros(0, rows, dtype=torch.int64)
         return Detections(torch.zeros(0, rows, 4), none, torch.zeros(0, rows), none, none[:, 0])
     return Detections(*(torch.stack(field) for field in zip(*pictures, strict=True)))

@@ -24,7 +24,9 @@ def fast_nms(
 ) -> Selection:
     """The twin of `yolact.ops.fast_nms`."""
     batch, classes, _ = scores.shape
-    rows = max_detections or (top_k if across_classes else classes * top_k)
+    rows = max_detections
+    if rows is None:
+        rows = top_k if across_classes else classes * top_k
     index = torch.full((batch, rows), -1)
     label = torch.full((batch, rows), -1)
     score = torch.zeros(batch, rows)
