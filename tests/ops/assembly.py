@@ -117,7 +117,13 @@ def operator_options(**changed: Any) -> dict[str, Any]:
 # What is checked alike by both operators: a changed argument, the error, what it says.
 REJECTED: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"prototypes": torch.zeros(12, 15, 8)}, ValueError, r"prototypes must be of shape .* got \[12, 15, 8\]"),
-    ({"prototypes": torch.zeros(1, 0, 15, 8)}, ValueError, "the size h of prototypes must be at least 1, got 0"),
+    ({"prototypes": torch.zeros(1, 0, 15, 8)}, ValueError, "the height of prototypes must be at least 1, got 0"),
+    ({"prototypes": torch.zeros(1, 1, 1, 8).expand(1, 5, 1 << 30, 8)}, ValueError, r"prototypes .* got 5 x 1073741824"),
+    (
+        {"prototypes": torch.zeros(1, 12, 15, 8).to_sparse()},
+        TypeError,
+        "prototypes must be a dense tensor, got torch.sp",
+    ),
     (
         {"prototypes": torch.zeros(1, 12, 15, 8, dtype=torch.float64)},
         TypeError,

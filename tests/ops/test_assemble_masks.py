@@ -157,7 +157,10 @@ def test_assemble_masks_is_deterministic():
         *REJECTED,
         ({"size": (0, 5)}, ValueError, "the height of size must be at least 1, got 0"),
         ({"size": (5, 2.5)}, TypeError, "the width of size must be a whole number, got 2.5"),
-        ({"size": (1 << 20, 1 << 20)}, RuntimeError, r"fewer than 2\*\*32 pixels"),
+        ({"size": (1 << 16, 1 << 16)}, ValueError, r"size must have fewer than 2\*\*32 pixels, .* got 65536 x 65536"),
+        ({"size": (1, 1 << 30)}, ValueError, r"size must have .* 2\*\*30 a side, got 1 x 1073741824"),
+        ({"size": 5}, TypeError, "size must be a sequence, got 5"),
+        ({"size": (5, 5, 5)}, ValueError, r"size must be \(height, width\), got \[5, 5, 5\]"),
     ],
 )
 def test_assemble_masks_rejects(change, error, message):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from assembly import REJECTED, operator_options, random_case, real_case, simple_case
@@ -144,15 +145,26 @@ def test_assemble_run_lengths_is_deterministic():
         torch.set_num_threads(threads)
 
 
+def test_assemble_run_lengths_takes_numpy_sizes():
+    case = simple_case()
+    expected = ops.assemble_run_lengths(*case.tensors, [case.size], capacity=100)
+    assert_same(ops.assemble_run_lengths(*case.tensors, np.array([case.size]), capacity=np.int32(100)), expected)
+
+
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
         *REJECTED,
         ({"capacity": 0}, ValueError, "capacity must be at least 1, got 0"),
         ({"sizes": [(4, 5), (4, 5)]}, ValueError, r"sizes must be of shape \[1, 2\], got \[2, 2\]"),
-        ({"sizes": [(4, 5, 6)]}, ValueError, r"sizes must hold pairs \(height, width\), got \(4, 5, 6\)"),
-        ({"sizes": [(0, 5)]}, ValueError, "a height of sizes must be at least 1, got 0"),
-        ({"sizes": torch.tensor([[5, -1]])}, ValueError, r"sizes must be at least 1, got \[\[5, -1\]\]"),
+        ({"sizes": [(4, 5, 6)]}, ValueError, r"sizes\[0\] must be \(height, width\), got \[4, 5, 6\]"),
+        ({"sizes": 5}, TypeError, "sizes must be a sequence, got 5"),
+        ({"sizes": [4]}, TypeError, r"sizes\[0\] must be a sequence, got 4"),
+        ({"sizes": [(0, 5)]}, ValueError, r"the height of sizes\[0\] must be at least 1, got 0"),
+        ({"sizes": [(5, 1 << 31)]}, ValueError, r"sizes\[0\] must have fewer than 2\*\*32 pixels"),
+        ({"sizes": torch.tensor([[5, -1]])}, ValueError, r"the width of sizes\[0\] must be at least 1, got -1"),
+        ({"sizes": torch.tensor([[5, 1 << 31]])}, ValueError, r"sizes\[0\] must have fewer than 2\*\*32 pixels"),
+        ({"capacity": 1 << 70}, ValueError, "capacity must be at most"),
         ({"sizes": torch.ones(1, 2)}, TypeError, "sizes must be of dtype int64, got float32"),
     ],
 )

@@ -81,8 +81,10 @@ def test_decode_run_lengths_rejects_broken_strings(string, message):
     ("run_lengths", "size", "error", "message"),
     [
         (rows("d0"), (4, 6), ValueError, r"row 0 of run_lengths is of size \[4, 5\], not \[4, 6\]"),
-        (rows("d0"), (-1, 5), ValueError, "the height must be at least 0, got -1"),
-        (rows("d0"), (4, 5.0), TypeError, "the width must be a whole number, got 5.0"),
+        (rows("d0"), (-1, 5), ValueError, "the height of size must be at least 0, got -1"),
+        (rows("d0"), (4, 5.0), TypeError, "the width of size must be a whole number, got 5.0"),
+        (rows("d0"), 20, TypeError, "size must be a sequence, got 20"),
+        (rows("d0"), (1 << 20, 1 << 20), ValueError, r"size must have fewer than 2\*\*32 pixels"),
         (rows("d0").to_coco(), None, TypeError, "run_lengths must be RunLengths, got list"),
         (
             replace(rows("d0"), length=torch.zeros(2, dtype=torch.int64)),

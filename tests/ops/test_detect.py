@@ -6,6 +6,7 @@ import math
 import random
 
 import brute_force
+import numpy as np
 import pytest
 import torch
 
@@ -263,7 +264,12 @@ def test_detect_is_deterministic():
         ({"top_k": 0}, ValueError, "top_k must be at least 1, got 0"),
         ({"max_detections": 0}, ValueError, "max_detections must be at least 1, got 0"),
         ({"method": "soft"}, ValueError, "method must be one of"),
-        ({"variances": (0.1,)}, ValueError, r"variances must hold two numbers, got \[0.1\]"),
+        ({"variances": (0.1,)}, ValueError, r"variances must hold 2 numbers, got \[0.1\]"),
+        ({"variances": 0.1}, TypeError, "variances must be a sequence, got 0.1"),
+        ({"level_sizes": 4}, TypeError, "level_sizes must be a sequence, got 4"),
+        ({"max_detections": 1 << 70}, ValueError, "max_detections must be at most 9223372036854775807, got 11805"),
+        ({"max_detections": None, "top_k": 1 << 62}, ValueError, "the rows that top_k allows must be at most"),
+        ({"pre_nms_top_k": 1 << 63}, ValueError, "pre_nms_top_k must be at most"),
         ({"max_log_size": -1.0}, ValueError, "max_log_size must be within .* got -1.0"),
         ({"union_eps": -1.0}, ValueError, "union_eps must be within"),
         ({"level_sizes": [3, 2]}, ValueError, r"level_sizes must add up to 4 priors, got \[3, 2\]"),
@@ -303,6 +309,14 @@ OPERATOR_OPTIONS = {
 def test_detect_operator_rejects(change):
     with pytest.raises(RuntimeError, match=f"{next(iter(change))} must be at least"):
         torch.ops.yolact.detect(*draw(random.Random(13), (1, 600, 5)), **OPERATOR_OPTIONS | change)
+
+
+def test_detect_takes_numpy_numbers():
+    inputs = draw(random.Random(12), (2, 30, 5))
+    levels = {"variances": (0.5, 0.25), "level_sizes": [20, 10], "pre_nms_top_k": 4}
+    expected = ops.detect(*inputs, **levels)
+    found = ops.detect(*inputs, **{name: np.asarray(value)[()] for name, value in levels.items()})
+    assert all(torch.equal(getattr(found, field), getattr(expected, field)) for field in FIELDS)
 
 
 def test_detect_opcheck():

@@ -104,7 +104,7 @@ def test_encode_run_lengths_beyond_32_bits():
     masks = torch.ones(1, 1, 1, dtype=torch.bool).expand(1, 1 << 16, (1 << 15) + 1)
     expected = reference.run_lengths.string_of([0, (1 << 31) + (1 << 16)]).decode()
     assert ops.encode_run_lengths(masks).to_coco()[0]["counts"] == expected
-    with pytest.raises(RuntimeError, match=r"fewer than 2\*\*32 pixels"):
+    with pytest.raises(ValueError, match=r"masks must have fewer than 2\*\*32 pixels"):
         ops.encode_run_lengths(masks[:, :, :1].expand(1, 1 << 16, 1 << 16))
 
 
@@ -128,6 +128,7 @@ def test_encode_run_lengths_is_deterministic():
         ({"masks": np.zeros((1, 4, 4), bool)}, TypeError, "masks must be a tensor, got ndarray"),
         ({"capacity": 0}, ValueError, "capacity must be at least 1, got 0"),
         ({"capacity": 1.5}, TypeError, "capacity must be a whole number, got 1.5"),
+        ({"masks": torch.ones(1, 4, 4, dtype=torch.uint8).to_sparse()}, TypeError, "masks must be a dense tensor"),
     ],
 )
 def test_encode_run_lengths_rejects(change, error, message):

@@ -179,6 +179,7 @@ def test_fast_nms_is_deterministic():
         ({"scores": np.zeros((1, 2, 4))}, TypeError, "scores must be a tensor, got ndarray"),
         ({"iou_threshold": NAN}, ValueError, "iou_threshold must be within .* got nan"),
         ({"top_k": 0}, ValueError, "top_k must be at least 1, got 0"),
+        ({"top_k": 1 << 63}, ValueError, "top_k must be at most 9223372036854775807, got 9223372036854775808"),
         ({"max_detections": 0}, ValueError, "max_detections must be at least 1, got 0"),
         ({"max_detections": 2.0}, TypeError, "max_detections must be a whole number, got 2.0"),
         ({"score_threshold": NAN}, ValueError, "score_threshold must be within"),
@@ -190,6 +191,15 @@ def test_fast_nms_rejects(change, error, message):
     arguments = {"boxes": torch.zeros(1, 4, 4), "scores": torch.zeros(1, 2, 4)} | change
     with pytest.raises(error, match=message):
         ops.fast_nms(**arguments)
+
+
+def test_fast_nms_takes_numpy_numbers():
+    boxes, scores = draw(random.Random(9), (2, 3, 20), specials=False)
+    options = {"iou_threshold": np.float32(0.5), "top_k": np.int64(7), "max_detections": np.uint8(9)}
+    assert_same(
+        ops.fast_nms(boxes, scores, **options),
+        ops.fast_nms(boxes, scores, iou_threshold=0.5, top_k=7, max_detections=9),
+    )
 
 
 def test_fast_nms_opcheck():

@@ -81,6 +81,8 @@ def test_postprocess_on_empty():
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
+        ({"class_logits": [0.0]}, TypeError, "class_logits must be a tensor, got list"),
+        ({"prototypes": None}, TypeError, "prototypes must be a tensor, got NoneType"),
         ({"mask_coefficients": torch.zeros(2, 59, 8)}, ValueError, "mask_coefficients must be of shape"),
         ({"mask_coefficients": torch.zeros(2, 60, 7)}, ValueError, "coefficients must be of shape"),
         ({"sizes": [(5, 5)]}, ValueError, "sizes must be of shape"),

@@ -38,6 +38,12 @@ def test_run_lengths_select_rows():
     assert run_lengths[[2, 0]].to_coco() == [run_lengths.to_coco()[row] for row in (2, 0)]
 
 
+def test_run_lengths_select_no_single_row():
+    run_lengths = ops.encode_run_lengths(torch.ones(2, 3, 3, dtype=torch.bool))
+    with pytest.raises(TypeError, match="rows must be a list or a slice, got 0"):
+        run_lengths[0]
+
+
 def test_run_lengths_of_nothing():
     nothing = ops.RunLengths.from_coco([])
     assert nothing.to_coco() == []
@@ -50,7 +56,8 @@ def test_run_lengths_of_nothing():
     [
         ({"counts": "0"}, TypeError, r"rles\[1\] must be a dictionary with size and counts"),
         ("0", TypeError, r"rles\[1\] must be a dictionary with size and counts, got '0'"),
-        ({"size": [4], "counts": "0"}, ValueError, r"the size of rles\[1\] must be \(height, width\), got \[4\]"),
+        ({"size": [4], "counts": "0"}, ValueError, r"rles\[1\] must be \(height, width\), got \[4\]"),
+        ({"size": [4.5, 2], "counts": "9"}, TypeError, r"the height of rles\[1\] must be a whole number, got 4.5"),
         ({"size": [4, 5], "counts": 7}, TypeError, r"the counts of rles\[1\] must be str, bytes or a list, got int"),
         ({"size": [4, 5], "counts": [7, 8]}, ValueError, "counts covers fewer pixels than its size has"),
     ],

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from yolact.ops._checks import FLOATING, check_choice, check_count, check_number, check_tensor
+from yolact.ops._checks import FLOATING, check_choice, check_count, check_number, check_size, check_tensor
 
 
 def check_assemble(
@@ -29,12 +29,13 @@ def check_assemble(
     check_choice(box_unit, "box_unit", ("relative", "output", "prototype"))
     check_choice(activation, "activation", ("sigmoid", "none"))
     check_choice(crop, "crop", ("before", "after", "none"))
-    check_number(threshold, "threshold")
-    check_number(padding, "padding", low=0.0)
+    threshold = check_number(threshold, "threshold")
+    padding = check_number(padding, "padding", low=0.0)
     check_tensor(prototypes, "prototypes", (None, None, None, None), FLOATING)
-    for axis, name in zip((1, 2, 3), layout if layout == "hwk" else "khw", strict=True):
-        check_count(prototypes.shape[axis], f"the size {name} of prototypes")
-    batch, channels = prototypes.shape[0], prototypes.shape[3 if layout == "hwk" else 1]
+    batch, *sides = prototypes.shape
+    channels = sides.pop(2 if layout == "hwk" else 0)
+    check_size(sides, "prototypes")
+    check_count(channels, "the channels of prototypes")
     check_tensor(coefficients, "coefficients", (batch, None, channels), FLOATING, like=prototypes)
     check_tensor(boxes, "boxes", (batch, coefficients.shape[1], 4), FLOATING, like=prototypes)
     if count is not None:

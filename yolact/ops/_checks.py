@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import numbers
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 FLOATING = (torch.float32, torch.float16, torch.bfloat16)
+LARGEST = 2**63 - 1  # of an operator's whole numbers
 
 
 def check_tensor(
@@ -18,9 +21,11 @@ def check_tensor(
     dtypes: Sequence[torch.dtype],
     like: Tensor | None = None,  # the tensor whose device it must share
 ) -> None:
-    """Raise TypeError for the wrong type or dtype, ValueError for the wrong shape or device."""
+    """Raise TypeError for the wrong type, layout or dtype, ValueError for the wrong shape or device."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name} must be a tensor, got {type(value).__name__}")
+    if value.layout is not torch.strided:
+        raise TypeError(f"{name} must be a dense tensor, got {value.layout}")
     if value.dtype not in dtypes:
         allowed = ", ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
         raise TypeError(f"{name} must be of dtype {allowed}, got {str(value.dtype).removeprefix('torch.')}")
@@ -34,20 +39,62 @@ def check_tensor(
         raise ValueError(f"{name} must be on {like.device}, got {value.device}")
 
 
-def check_number(value: float, name: str, low: float = -math.inf, high: float = math.inf) -> None:
-    """Raise TypeError for no number, ValueError for NaN or a value outside [low, high]."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be a number, got {value!r}")
+def check_number(value: float, name: str, low: float = -math.inf, high: float = math.inf) -> float:
+    """Return it as Python's own; raise TypeError for no number, ValueError for NaN or what is outside [low, high]."""
+    if type(value) not in (int, float):
+        if isinstance(value, bool) or not isinstance(value, numbers.Real):
+            raise TypeError(f"{name} must be a number, got {value!r}")
+        value = float(value)  # NumPy's
     if not low <= value <= high:  # also catches NaN
         raise ValueError(f"{name} must be within [{low}, {high}], got {value}")
+    return value
 
 
-def check_count(value: int, name: str, low: int = 1) -> None:
-    """Raise TypeError for no whole number, ValueError for one below `low`."""
-    if isinstance(value, (bool, float)) or not isinstance(value, (int, torch.SymInt)):
-        raise TypeError(f"{name} must be a whole number, got {value!r}")
+def check_count(value: int, name: str, low: int = 1) -> int:
+    """Return it as Python's own; raise TypeError for no whole number, ValueError for one below `low` or too large."""
+    if type(value) not in (int, torch.SymInt):
+        if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+            raise TypeError(f"{name} must be a whole number, got {value!r}")
+        value = int(value)  # NumPy's
     if value < low:
         raise ValueError(f"{name} must be at least {low}, got {value}")
+    if not torch.compiler.is_compiling() and value > LARGEST:  # no guard on what a graph leaves open
+        raise ValueError(f"{name} must be at most {LARGEST}, got {value}")
+    return value
+
+
+def items_of(values: Iterable[Any], name: str) -> list[Any]:
+    """Return the items as a list; raise TypeError for what has none."""
+    try:
+        return list(values)
+    except TypeError:
+        raise TypeError(f"{name} must be a sequence, got {values!r}") from None
+
+
+def check_numbers(values: Iterable[float], name: str, length: int) -> list[float]:
+    """Return so many numbers as Python's own; raise ValueError for more or fewer, and as `check_number` does."""
+    items = items_of(values, name)
+    if len(items) != length:
+        raise ValueError(f"{name} must hold {length} numbers, got {items}")
+    return [check_number(item, name) for item in items]
+
+
+def check_size(size: Iterable[int], name: str, low: int = 1) -> list[int]:
+    """Return (height, width) as Python's own; raise TypeError or ValueError for what is no mask's size."""
+    items = items_of(size, name)
+    if len(items) != 2:
+        raise ValueError(f"{name} must be (height, width), got {items}")
+    height = check_count(items[0], f"the height of {name}", low)
+    width = check_count(items[1], f"the width of {name}", low)
+    check_pixels(height, width, name)
+    return [height, width]
+
+
+def check_pixels(height: int, width: int, name: str) -> None:
+    """Raise ValueError for more pixels than COCO's 32-bit counts can tell, or a side near the end of an int32."""
+    # Inside a graph the operator checks it: sizes may be open there, and a bound on them would be a guard.
+    if not torch.compiler.is_compiling() and (height * width >= 2**32 or max(height, width) >= 2**30):
+        raise ValueError(f"{name} must have fewer than 2**32 pixels, and 2**30 a side, got {height} x {width}")
 
 
 def check_choice(value: str, name: str, choices: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from yolact.ops import _library  # noqa: F401 - loads torch.ops.yolact
 from yolact.ops._assemble import check_assemble
-from yolact.ops._checks import check_count
+from yolact.ops._checks import check_size
 
 
 def assemble_masks(
@@ -38,7 +38,7 @@ def assemble_masks(
         prototypes: [B, h, w, K] or, with layout "khw", [B, K, h, w]; float32, float16 or bfloat16, any strides. Any K.
         coefficients: [B, D, K], floating.
         boxes: [B, D, 4] xyxy, floating, of any order of corners. A box with NaN gives an empty mask.
-        size: (H, W) of every result.
+        size: (H, W) of every result, fewer than 2**32 pixels.
         count: [B] int64, the valid rows of each picture; the masks of rows past it are empty. None: all are valid.
         layout: "hwk", channels last, or "khw".
         box_unit: "relative", fractions of the whole prototype map, which is the network's input; "prototype", its
@@ -74,10 +74,8 @@ def assemble_masks(
         padding=padding,
         source_region=source_region,
     )
-    height, width = size
-    check_count(height, "the height of size")
-    check_count(width, "the width of size")
-    return torch.ops.yolact.assemble_masks(prototypes, coefficients, boxes, [height, width], **options, packed=packed)
+    sides = check_size(size, "size")
+    return torch.ops.yolact.assemble_masks(prototypes, coefficients, boxes, sides, **options, packed=packed)
 
 
 @torch.library.register_fake("yolact::assemble_masks")

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from yolact.ops import _library  # noqa: F401 - loads torch.ops.yolact
 from yolact.ops._assemble import check_assemble
-from yolact.ops._checks import check_count, check_tensor
+from yolact.ops._checks import check_count, check_size, check_tensor, items_of
 from yolact.ops.run_lengths import DEFAULT_CAPACITY, RunLengths, exact_rles
 
 
@@ -64,7 +64,7 @@ def assemble_run_lengths(
     )
     if capacity is None:
         capacity = DEFAULT_CAPACITY
-    check_count(capacity, "capacity")
+    capacity = check_count(capacity, "capacity")
     sizes = check_sizes(sizes, prototypes.shape[0], prototypes.device)
     return RunLengths(
         *torch.ops.yolact.assemble_run_lengths(prototypes, coefficients, boxes, sizes, capacity=capacity, **options)
@@ -121,15 +121,14 @@ def prototypes_to_rles(
 def check_sizes(sizes: Tensor | Sequence[tuple[int, int]], batch: int, device: torch.device) -> Tensor:
     """Return `sizes` as a contiguous [B, 2] int64 tensor; its values are checked where that costs no wait."""
     if not isinstance(sizes, Tensor):
-        for size in sizes:
-            if len(size) != 2:
-                raise ValueError(f"sizes must hold pairs (height, width), got {size!r}")
-            check_count(size[0], "a height of sizes")
-            check_count(size[1], "a width of sizes")
-        sizes = torch.tensor(list(map(list, sizes)), dtype=torch.int64).view(-1, 2).to(device)
-    elif sizes.device.type == "cpu" and not torch.compiler.is_compiling() and bool((sizes <= 0).any()):
-        raise ValueError(f"sizes must be at least 1, got {sizes.tolist()}")
+        pairs = [check_size(size, f"sizes[{place}]") for place, size in enumerate(items_of(sizes, "sizes"))]
+        sizes = torch.tensor(pairs, dtype=torch.int64).view(-1, 2).to(device)
+        check_tensor(sizes, "sizes", (batch, 2), (torch.int64,))
+        return sizes
     check_tensor(sizes, "sizes", (batch, 2), (torch.int64,))
+    if sizes.device.type == "cpu" and not torch.compiler.is_compiling():
+        for place, size in enumerate(sizes.tolist()):
+            check_size(size, f"sizes[{place}]")
     return sizes.contiguous()
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from yolact.ops import _library  # noqa: F401 - loads torch.ops.yolact
-from yolact.ops._checks import check_count, check_tensor
+from yolact.ops._checks import check_size, check_tensor
 from yolact.ops.run_lengths import RunLengths
 
 
@@ -40,12 +40,9 @@ def decode_run_lengths(
     for name, shape in (("length", (rows,)), ("needed", (rows,)), ("size", (rows, 2))):
         check_tensor(getattr(run_lengths, name), f"run_lengths.{name}", shape, (torch.int64,), run_lengths.data)
     if size is None:
-        height, width = run_lengths.size[0].tolist() if rows else (0, 0)
-    else:
-        height, width = size
-    check_count(height, "the height", 0)
-    check_count(width, "the width", 0)
-    arguments = (run_lengths.data, run_lengths.length, run_lengths.needed, run_lengths.size, [height, width])
+        size = tuple(run_lengths.size[0].tolist()) if rows else (0, 0)
+    sides = check_size(size, "size", low=0)
+    arguments = (run_lengths.data, run_lengths.length, run_lengths.needed, run_lengths.size, sides)
     if torch.compiler.is_compiling():
         return torch.ops.yolact.decode_run_lengths(*arguments)
     try:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from yolact.ops import _library  # noqa: F401 - loads torch.ops.yolact
-from yolact.ops._checks import FLOATING, check_choice, check_count, check_number, check_tensor
+from yolact.ops._checks import FLOATING, check_choice, check_count, check_number, check_numbers, check_tensor, items_of
 from yolact.ops.fast_nms import rows_of
 from yolact.structures import Detections
 
@@ -65,24 +65,20 @@ def detect(
     check_tensor(box_deltas, "box_deltas", (None, priors.shape[0], 4), FLOATING, like=priors)
     check_tensor(class_logits, "class_logits", (box_deltas.shape[0], priors.shape[0], None), FLOATING, like=priors)
     check_count(class_logits.shape[2], "the last size of class_logits", low=2)
-    check_number(score_threshold, "score_threshold")
-    check_number(iou_threshold, "iou_threshold")
-    check_count(top_k, "top_k")
+    score_threshold = check_number(score_threshold, "score_threshold")
+    iou_threshold = check_number(iou_threshold, "iou_threshold")
+    top_k = check_count(top_k, "top_k")
     check_choice(method, "method", ("fast", "greedy"))
-    if len(variances) != 2:
-        raise ValueError(f"variances must hold two numbers, got {list(variances)}")
-    for variance in variances:
-        check_number(variance, "variances")
+    variances = check_numbers(variances, "variances", 2)
     if max_log_size is not None:
-        check_number(max_log_size, "max_log_size", low=0.0)
-    check_number(union_eps, "union_eps", low=0.0)
+        max_log_size = check_number(max_log_size, "max_log_size", low=0.0)
+    union_eps = check_number(union_eps, "union_eps", low=0.0)
     if level_sizes is not None:
-        for size in level_sizes:
-            check_count(size, "level_sizes", low=0)
+        level_sizes = [check_count(size, "level_sizes", low=0) for size in items_of(level_sizes, "level_sizes")]
         if sum(level_sizes) != priors.shape[0]:
-            raise ValueError(f"level_sizes must add up to {priors.shape[0]} priors, got {list(level_sizes)}")
+            raise ValueError(f"level_sizes must add up to {priors.shape[0]} priors, got {level_sizes}")
     if pre_nms_top_k is not None:
-        check_count(pre_nms_top_k, "pre_nms_top_k")
+        pre_nms_top_k = check_count(pre_nms_top_k, "pre_nms_top_k")
     return Detections(
         *torch.ops.yolact.detect(
             box_deltas.detach(),
@@ -95,11 +91,11 @@ def detect(
             max_detections=rows_of(max_detections, top_k, class_logits.shape[2] - 1, across_classes),
             across_classes=across_classes,
             method=method,
-            variances=list(variances),
+            variances=variances,
             max_log_size=max_log_size,
             clip=clip,
             union_eps=union_eps,
-            level_sizes=None if level_sizes is None else list(level_sizes),
+            level_sizes=level_sizes,
             pre_nms_top_k=pre_nms_top_k,
         )
     )

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from yolact.ops import _library  # noqa: F401 - loads torch.ops.yolact
-from yolact.ops._checks import check_count, check_tensor
+from yolact.ops._checks import check_count, check_pixels, check_tensor
 from yolact.ops.run_lengths import DEFAULT_CAPACITY, RunLengths, exact_rles
 
 
@@ -37,7 +37,8 @@ def encode_run_lengths(
     if capacity is None:
         capacity = DEFAULT_CAPACITY
     check_tensor(masks, "masks", (None, None, None), (torch.bool, torch.uint8))
-    check_count(capacity, "capacity")
+    check_pixels(masks.shape[1], masks.shape[2], "masks")
+    capacity = check_count(capacity, "capacity")
     return RunLengths(*torch.ops.yolact.encode_run_lengths(masks, capacity=capacity))
 
 

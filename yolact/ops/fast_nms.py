@@ -54,12 +54,12 @@ def fast_nms(
     check_tensor(boxes, "boxes", (None, None, 4), (torch.float32,))
     check_tensor(scores, "scores", (boxes.shape[0], None, boxes.shape[1]), (torch.float32,), like=boxes)
     check_count(scores.shape[1], "the classes of scores")
-    check_number(iou_threshold, "iou_threshold")
-    check_count(top_k, "top_k")
+    iou_threshold = check_number(iou_threshold, "iou_threshold")
+    top_k = check_count(top_k, "top_k")
     if score_threshold is not None:
-        check_number(score_threshold, "score_threshold")
+        score_threshold = check_number(score_threshold, "score_threshold")
     check_choice(method, "method", ("fast", "greedy"))
-    check_number(union_eps, "union_eps", low=0.0)
+    union_eps = check_number(union_eps, "union_eps", low=0.0)
     return Selection(
         *torch.ops.yolact.fast_nms(
             boxes.detach(),
@@ -80,9 +80,8 @@ def fast_nms(
 def rows_of(max_detections: int | None, top_k: int, classes: int, across_classes: bool) -> int:
     """Return the rows of a result, where None stands for as many as can stay."""
     if max_detections is None:
-        return top_k if across_classes else classes * top_k
-    check_count(max_detections, "max_detections")
-    return max_detections
+        return check_count(top_k if across_classes else classes * top_k, "the rows that top_k allows")
+    return check_count(max_detections, "max_detections")
 
 
 @torch.library.register_fake("yolact::fast_nms")

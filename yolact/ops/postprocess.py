@@ -53,6 +53,8 @@ def postprocess(
         TypeError, ValueError: an argument of the wrong type, dtype, shape, device or range, named with its value.
     """
     mask_options = {name: options.pop(name) for name in MASK_OPTIONS if name in options}
+    check_tensor(class_logits, "class_logits", (None, None, None), FLOATING)
+    check_tensor(prototypes, "prototypes", (None, None, None, None), FLOATING, like=class_logits)
     check_tensor(mask_coefficients, "mask_coefficients", (*class_logits.shape[:2], None), FLOATING, like=prototypes)
     sizes = check_sizes(sizes, len(class_logits), prototypes.device)
     found = detect(box_deltas, class_logits, priors, **options)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
 from yolact.ops import _library  # noqa: F401 - loads torch.ops.yolact
-from yolact.ops._checks import check_count, check_number, check_tensor
+from yolact.ops._checks import check_numbers, check_size, check_tensor
 
 
 def preprocess(
@@ -36,20 +36,13 @@ def preprocess(
     Raises:
         TypeError, ValueError: an argument of the wrong type, dtype, shape or range, named with its value.
     """
-    height, width = (size, size) if isinstance(size, (int, torch.SymInt)) else size
     check_tensor(pictures, "pictures", (None, None, None, 3), (torch.uint8,))
-    check_count(pictures.shape[1], "the height of pictures")
-    check_count(pictures.shape[2], "the width of pictures")
-    check_count(height, "size")
-    check_count(width, "size")
-    for name, values in (("mean", mean), ("std", std)):
-        if len(values) != 3:
-            raise ValueError(f"{name} must hold three numbers, got {list(values)}")
-        for value in values:
-            check_number(value, name)
+    check_size(pictures.shape[1:3], "pictures")
+    sides = check_size(size if isinstance(size, Iterable) else (size, size), "size")
+    mean, std = check_numbers(mean, "mean", 3), check_numbers(std, "std", 3)
     if 0 in std:
-        raise ValueError(f"std must not hold a zero, got {list(std)}")
-    return torch.ops.yolact.preprocess(pictures, [height, width], list(mean), list(std), round_to_uint8=round_to_uint8)
+        raise ValueError(f"std must not hold a zero, got {std}")
+    return torch.ops.yolact.preprocess(pictures, sides, mean, std, round_to_uint8=round_to_uint8)
 
 
 @torch.library.register_fake("yolact::preprocess")

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from yolact.ops._checks import check_size
+
 # Bytes a row where the caller names no capacity: a page. Of the 7,214 strings that the published models gave on 100
 # COCO pictures 24 are longer; those overflow and are told.
 DEFAULT_CAPACITY = 4096
@@ -31,6 +33,8 @@ class RunLengths:
 
     def __getitem__(self, rows: list[int] | slice) -> RunLengths:
         """Return some of the rows."""
+        if isinstance(rows, int):  # rows keep their axis; this also ends a loop over what is no sequence of masks
+            raise TypeError(f"rows must be a list or a slice, got {rows}")
         return RunLengths(self.data[rows], self.length[rows], self.needed[rows], self.size[rows])
 
     def to_coco(self) -> list[dict[str, Any]]:
@@ -40,7 +44,7 @@ class RunLengths:
             ValueError: a row overflowed; the first such row is named with the bytes that it needs.
         """
         capacity = self.data.shape[1]
-        needed, sizes = self.needed.tolist(), self.size.tolist()
+        needed, lengths, sizes = self.needed.tolist(), self.length.tolist(), self.size.tolist()
         longest = max(needed, default=0)
         if longest > capacity:
             row = next(row for row, bytes_needed in enumerate(needed) if bytes_needed > capacity)
@@ -48,7 +52,7 @@ class RunLengths:
         text = self.data[:, :longest].cpu().numpy().tobytes().decode("ascii")
         return [
             {"size": size, "counts": text[row * longest : row * longest + length]}
-            for row, (size, length) in enumerate(zip(sizes, needed, strict=True))
+            for row, (size, length) in enumerate(zip(sizes, lengths, strict=True))
         ]
 
     def decode(self, size: tuple[int, int] | None = None) -> Tensor:  # [M, H, W] bool
@@ -73,24 +77,28 @@ class RunLengths:
         Raises:
             TypeError, ValueError: an entry of another form, named by its place.
         """
+        sizes = [_size_of(rle, place) for place, rle in enumerate(rles)]
         texts = [_string_of(rle, place) for place, rle in enumerate(rles)]
         capacity = max((len(text) for text in texts), default=0) or 1
         padded = bytearray().join(text.ljust(capacity, b"\0") for text in texts)
         data = torch.frombuffer(padded, dtype=torch.uint8) if padded else torch.empty(0, dtype=torch.uint8)
         length = torch.tensor([len(text) for text in texts], dtype=torch.int64, device=device)
-        size = torch.tensor([list(rle["size"]) for rle in rles], dtype=torch.int64, device=device)
-        return RunLengths(data.view(-1, capacity).to(device), length, length.clone(), size.view(-1, 2))
+        size = torch.tensor(sizes, dtype=torch.int64, device=device).view(-1, 2)
+        return RunLengths(data.view(-1, capacity).to(device), length, length.clone(), size)
 
 
 torch.export.register_dataclass(RunLengths, serialized_type_name="yolact.RunLengths")
 
 
-def _string_of(rle: dict[str, Any], place: int) -> bytes:
-    """The string of one COCO dictionary, whatever the form of its counts."""
+def _size_of(rle: dict[str, Any], place: int) -> list[int]:
+    """The height and width of one COCO dictionary."""
     if not isinstance(rle, dict) or not {"size", "counts"} <= rle.keys():
         raise TypeError(f"rles[{place}] must be a dictionary with size and counts, got {rle!r}")
-    if len(rle["size"]) != 2:
-        raise ValueError(f"the size of rles[{place}] must be (height, width), got {rle['size']!r}")
+    return check_size(rle["size"], f"rles[{place}]", low=0)
+
+
+def _string_of(rle: dict[str, Any], place: int) -> bytes:
+    """The string of one COCO dictionary, whatever the form of its counts."""
     counts = rle["counts"]
     if isinstance(counts, str):
         return counts.encode()
