@@ -19,7 +19,7 @@ from yolact.errors import UserError
 from yolact.models.checkpoint import read_checkpoint
 from yolact.models.efficientnet_lite import imagenet_weights
 from yolact.models.yolact import Yolact
-from yolact.train.engine import freeze_first, train
+from yolact.train.engine import freeze_to_c4, train
 from yolact.train.recipe import Recipe, rate_at, scale_to_batch
 
 TINY = replace(
@@ -164,21 +164,41 @@ def test_faults_are_told(data: Path, tmp_path: Path) -> None:
 def test_frozen_layers_stay_as_they_are(data: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)  # as the run does before it builds the network
     before = Yolact(TINY.with_classes(("square", "circle"))).backbone.state_dict()
-    run(data, tmp_path / "run", replace(STRONG, frozen_layers=4, freeze_batch_norm=False))
+    run(data, tmp_path / "run", replace(STRONG, freeze_to_c4=True, freeze_batch_norm=False))
     after = read_checkpoint(tmp_path / "run" / "checkpoint.pth").state
     changed = {name for name, tensor in before.items() if not torch.equal(tensor, after[f"backbone.{name}"])}
-    frozen = ("_conv_stem.", "_bn0.", "_blocks.0.", "_blocks.1.")
-    assert not any(name.startswith(frozen) for name in changed)
-    assert "_blocks.2._project_conv.weight" in changed
+    assert changed
+    assert all(
+        name.startswith(("_blocks.11.", "_blocks.12.", "_blocks.13.", "_blocks.14.", "_blocks.15.")) for name in changed
+    )
+    assert "_blocks.11._project_conv.weight" in changed
 
 
-def test_freeze_first_counts_layers_of_every_backbone() -> None:
-    for name in ("yolact_resnet50", "yolact_darknet53", "yolact_lite0"):
-        backbone = Yolact(get_config(name)).backbone
-        freeze_first(backbone, 3)
-        frozen = [p.requires_grad for p in backbone.parameters()]
-        assert not frozen[0]
-        assert frozen[-1]
+@pytest.mark.parametrize("name", ["yolact_base", "yolact_resnet50", "yolact_darknet53", "yolact_lite0"])
+def test_what_lies_before_c4_is_frozen_and_no_more(name: str) -> None:
+    backbone = Yolact(replace(get_config(name), size=64)).backbone
+    freeze_to_c4(backbone)
+    c3, c4, c5 = backbone(torch.rand(2, 3, 64, 64))
+    assert not c3.requires_grad
+    assert not c4.requires_grad
+    c5.sum().backward()
+    assert all(p.grad is not None for p in backbone.parameters() if p.requires_grad)
+
+
+def test_a_random_backbone_is_not_frozen(data: Path, tmp_path: Path) -> None:
+    config = replace(TINY, backbone="resnet50")
+    recipe = replace(STRONG, freeze_to_c4=True, freeze_batch_norm=True)
+    lines: list[str] = []
+    train(config, data / "truth.json", data, tmp_path / "random", recipe=recipe, iterations=1, log=lines.append)
+    assert "batch norm trained, backbone trained" in lines[1]
+    start = tmp_path / "random" / "weights.pth"
+    run(data, tmp_path / "run", recipe, config, iterations=1, weights=start, stop_after=1)
+    first, second = (read_checkpoint(path).state for path in (start, tmp_path / "run" / "weights.pth"))
+    assert torch.equal(first["backbone.conv1.weight"], second["backbone.conv1.weight"])
+    assert not torch.equal(first["backbone.layers.3.0.conv1.weight"], second["backbone.layers.3.0.conv1.weight"])
+    run(data, tmp_path / "other", recipe, config, weights=start, stop_after=1)
+    with pytest.raises(UserError, match="pretrained: True, now False"):
+        run(data, tmp_path / "other", recipe, config, resume=True)
 
 
 def test_another_batch_size_scales_rate_and_length() -> None:

@@ -29,6 +29,7 @@ class DarkNet53(nn.Module):
     """Five stages, each a convolution of stride two and then 1, 2, 8, 8 or 4 residual blocks."""
 
     channels = (256, 512, 1024)  # of C3, C4, C5
+    layers_to_c4 = 5  # the first convolution and four stages
 
     def __init__(self) -> None:
         super().__init__()

@@ -74,6 +74,7 @@ class EfficientNetLite0(nn.Module):
     """The stem and the sixteen blocks, without the classifier."""
 
     channels = (40, 112, 320)  # of C3, C4, C5
+    layers_to_c4 = 2 + _TAPS[1] + 1  # the stem, its batch norm and the blocks
 
     def __init__(self) -> None:
         super().__init__()

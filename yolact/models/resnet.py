@@ -39,6 +39,7 @@ class ResNet(nn.Module):
     """A residual network without its classifier; `blocks` counts the bottlenecks of its four stages."""
 
     channels = (512, 1024, 2048)  # of C3, C4, C5
+    layers_to_c4 = 5  # conv1, bn1 and three stages
 
     def __init__(self, blocks: Sequence[int]) -> None:
         super().__init__()

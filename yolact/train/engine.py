@@ -20,7 +20,9 @@ from yolact.data.coco import read_coco
 from yolact.data.samples import SampleStream
 from yolact.errors import UserError
 from yolact.models.checkpoint import load_into, read_checkpoint, save_checkpoint
+from yolact.models.darknet import DarkNet53
 from yolact.models.efficientnet_lite import EfficientNetLite0, imagenet_weights
+from yolact.models.resnet import ResNet
 from yolact.models.yolact import Yolact
 from yolact.ops import preprocess
 from yolact.pictures import make_folder
@@ -97,14 +99,18 @@ def train(
     make_folder(folder)
 
     torch.manual_seed(seed)
-    freeze = recipe.freeze_batch_norm
-    model = Yolact(config, freeze_batch_norm=options.batch_size < FREEZE_BELOW if freeze is None else freeze)
+    pretrained = weights is not None or config.backbone == "efficientnet_lite0"
+    freeze = options.batch_size < FREEZE_BELOW if recipe.freeze_batch_norm is None else recipe.freeze_batch_norm
+    model = Yolact(config, freeze_batch_norm=pretrained and freeze)
     if not resume:
         _initialise(model, weights, log)
     model.to(device).train()
-    freeze_first(model.backbone, recipe.frozen_layers)
+    frozen = pretrained and recipe.freeze_to_c4
+    if frozen:
+        freeze_to_c4(model.backbone)
     average = WeightAverage(model, recipe.ema_decay) if recipe.ema_decay else None
     identity = {"config": config.to_dict(), "recipe": repr(recipe), "seed": seed, "pictures": len(dataset)}
+    identity["pretrained"] = pretrained
     state = RunState(identity, model, average, make_optimizer(model))
     if resume:
         state.resume(folder / CHECKPOINT)
@@ -114,7 +120,8 @@ def train(
     log(
         f"{config.name}: {len(dataset)} pictures, {config.num_classes} classes, "
         f"{options.length} iterations of {options.batch_size}, rate {options.learning_rate:g}, "
-        f"batch norm {'frozen' if model.freeze_batch_norm else 'trained'}"
+        f"batch norm {'frozen' if model.freeze_batch_norm else 'trained'}, "
+        f"backbone {'frozen up to C4' if frozen else 'trained'}"
     )
     stream = SampleStream(
         dataset, config.size, recipe.augmentation, config.preprocessing.mean, seed, options.min_truth_size
@@ -176,12 +183,12 @@ def make_optimizer(model: Yolact) -> torch.optim.Optimizer:
     )
 
 
-def freeze_first(backbone: nn.Module, count: int) -> None:
-    """Take the first layers of a backbone (lists of blocks unrolled) out of training, batch norm included."""
+def freeze_to_c4(backbone: ResNet | DarkNet53 | EfficientNetLite0) -> None:
+    """Take the layers of a backbone up to C4 (lists of blocks unrolled) out of training, batch norm included."""
     layers: list[nn.Module] = []
     for child in backbone.children():
         layers += child if isinstance(child, nn.ModuleList) else [child]
-    for layer in layers[:count]:
+    for layer in layers[: backbone.layers_to_c4]:
         layer.eval().requires_grad_(False)
 
 

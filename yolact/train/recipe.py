@@ -22,13 +22,14 @@ class Recipe:
     changes: Mapping[str, Any] = field(default_factory=dict)  # of the configuration's TrainOptions
     schedule: Literal["steps", "cosine"] = "steps"
     ema_decay: float | None = None  # of the averaged weights that are kept beside those trained
+    # Both only where the backbone starts from weights: what is random must learn.
     freeze_batch_norm: bool | None = None  # None: when a batch has fewer than FREEZE_BELOW pictures
-    frozen_layers: int = 0  # first layers of the backbone that stay as they are
+    freeze_to_c4: bool = False  # the backbone's layers up to C4 stay as they are
 
 
 RECIPES: dict[str, Recipe] = {
     "original": Recipe(),
-    # For tens or hundreds of pictures, from ImageNet weights: EfficientNet-Lite0 kept as it is up to C4, stronger
+    # For tens or hundreds of pictures, from pretrained weights: the backbone kept as it is up to C4, stronger
     # augmentation, a rate that falls smoothly to near zero, and an average of the weights.
     "small": Recipe(
         augmentation=Augmentation(max_expand=2.0, rotation=10.0, mosaic=0.3, copy_paste=0.3),
@@ -44,7 +45,7 @@ RECIPES: dict[str, Recipe] = {
         schedule="cosine",
         ema_decay=0.998,
         freeze_batch_norm=True,
-        frozen_layers=13,
+        freeze_to_c4=True,
     ),
 }
 
