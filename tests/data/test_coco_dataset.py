@@ -100,9 +100,11 @@ def change(path: str, value: Any) -> dict[str, Any]:
         (change("annotations.0.category_id", 1), "annotation 1: category_id 1 is not among the categories"),
         (change("annotations.0.bbox", [1, 2, 3]), "annotation 1: bbox is [1, 2, 3]"),
         (change("annotations.0.bbox", [1, 2, 3, float("nan")]), "annotation 1: bbox is"),
+        (change("annotations.0.bbox", [1, 2, 3, 10**400]), "annotation 1: bbox is"),
         (change("annotations.0.segmentation", None), "annotation 1: segmentation is NoneType"),
         (change("annotations.0.segmentation", [[1, 2, 3]]), "annotation 1: a polygon is no flat list"),
         (change("annotations.1.segmentation.size", [20, 10]), "annotation 2: its RLE has size [20, 10]"),
+        (change("annotations.1.segmentation.size", None), "annotation 2: its RLE has size None"),
         (change("annotations.1.segmentation.counts", [0, 199]), "annotation 2: its RLE does not read"),
         (change("annotations.1.segmentation.counts", [-1, 201]), "annotation 2: its RLE does not read"),
         (change("annotations.1.segmentation.counts", "0Y6"), "annotation 2: its RLE does not read"),
@@ -116,6 +118,15 @@ def test_a_fault_is_told_with_the_files_name(folder: Path, values: Any, message:
     assert "\n" not in str(caught.value)
 
 
+def test_annotations_are_left_unread_where_not_asked_for(folder: Path) -> None:
+    values = content()
+    del values["annotations"]
+    (folder / "truth.json").write_text(json.dumps(values))
+    assert len(read_coco(folder / "truth.json", folder, truths=False)) == 2
+    with pytest.raises(UserError, match="holds no list 'annotations'"):
+        read_coco(folder / "truth.json", folder)
+
+
 def test_files_that_do_not_read(folder: Path) -> None:
     with pytest.raises(UserError, match=r"missing\.json: cannot be read"):
         read_coco(folder / "missing.json", folder)
@@ -125,6 +136,9 @@ def test_files_that_do_not_read(folder: Path) -> None:
     (folder / "good.json").write_text(json.dumps(content()))
     with pytest.raises(UserError, match="nowhere does not exist"):
         read_coco(folder / "good.json", folder / "nowhere")
+    (folder / "b.png").unlink()
+    with pytest.raises(UserError, match=r"b\.png: there is no such file, and .*good\.json names it"):
+        read_coco(folder / "good.json", folder)
 
 
 def test_pictures_that_do_not_fit(folder: Path) -> None:

@@ -77,6 +77,12 @@ def test_no_detections_score_nothing(truth: Path) -> None:
         ("missing.json", r"missing\.json: cannot be read"),
         ([{**FOUND, "image_id": 9}], r"truth\.json: has no pictures \[9\]"),
         ([{**FOUND, "segmentation": {"size": [20, 20], "counts": [400]}}], "a segmentation does not read"),
+        ([FOUND, {**FOUND, "score": "0.9"}], r"result 2 of 2: score is '0\.9', wanted a finite number"),
+        ([{**FOUND, "score": float("nan")}], "score is nan"),
+        ([{**FOUND, "category_id": 4}], "category_id 4 is not among"),
+        ([{**FOUND, "category_id": [3]}], r"category_id \[3\] is not among"),
+        ([{**FOUND, "segmentation": {"size": [20, 10], "counts": "0"}}], r"RLE has size \[20, 10\], its picture"),
+        ([{key: FOUND[key] for key in ("image_id", "category_id", "score")}], "neither all a bbox nor"),
         ([{"score": 1}], r"truth\.json: does not fit the results"),
         ({"a": 1}, "the results are no list"),
     ],
@@ -121,6 +127,14 @@ def test_a_models_detections_carry_the_data_sets_ids(model: Model, tmp_path: Pat
     assert all(0 <= scores[kind]["AP"] <= 1 for kind in ("bbox", "segm"))
 
 
+def test_pictures_without_truths_are_detected_on(model: Model, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "1.png"), np.zeros((20, 20, 3), np.uint8))
+    categories = [{"id": 8, "name": "b"}, {"id": 3, "name": "a"}]
+    (tmp_path / "test.json").write_text(json.dumps({"images": TRUTH["images"], "categories": categories}))
+    assert len(list(detect_dataset(model, tmp_path / "test.json", tmp_path))) == 1
+
+
 def test_a_model_of_other_categories_is_refused(model: Model, truth: Path, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "1.png"), np.zeros((20, 20, 3), np.uint8))
     with pytest.raises(UserError, match=r"truth\.json: the model detects category ids \[8\] that are not in it"):
         next(detect_dataset(model, truth, tmp_path))

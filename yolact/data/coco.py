@@ -67,14 +67,15 @@ class CocoDataset:
         return len(self.pictures)
 
 
-def read_coco(annotations: str | Path, images: str | Path) -> CocoDataset:
+def read_coco(annotations: str | Path, images: str | Path, *, truths: bool = True) -> CocoDataset:
     """Read an annotation file in COCO's format (instances).
 
     Boxes are cut to their picture; an annotation without area is dropped, as is one whose object lies outside.
 
     Args:
         annotations: the JSON file, with `images`, `annotations` and `categories`.
-        images: the folder that its file names are relative to.
+        images: the folder that its file names are relative to; every picture must be there.
+        truths: False to leave the annotations unread, which the file may then lack.
 
     Raises:
         UserError: naming the file and the first fault found.
@@ -82,9 +83,13 @@ def read_coco(annotations: str | Path, images: str | Path) -> CocoDataset:
     path = Path(annotations)
     content = read_json(path)
     try:
-        return _parse(content, Path(images))
+        dataset = _parse(content, Path(images), truths)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
+    for picture in dataset.pictures:  # told before the work, not when its turn comes
+        if not picture.path.is_file():
+            raise UserError(f"{picture.path}: there is no such file, and {path} names it")
+    return dataset
 
 
 def read_json(path: Path) -> Any:
@@ -101,8 +106,8 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}: is not JSON ({error})") from None
 
 
-def _parse(content: Any, images: Path) -> CocoDataset:
-    for key in ("images", "annotations", "categories"):
+def _parse(content: Any, images: Path, with_truths: bool) -> CocoDataset:
+    for key in ("images", "categories", *(["annotations"] if with_truths else [])):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
             raise UserError(f"holds no list {key!r}, so it is no COCO annotation file")
     if not images.is_dir():
@@ -128,7 +133,7 @@ def _parse(content: Any, images: Path) -> CocoDataset:
             raise UserError(f"picture {id}: height and width are {sizes[id]}, they must be positive")
 
     truths: dict[int, list[Truth]] = defaultdict(list)
-    for position, annotation in enumerate(content["annotations"]):
+    for position, annotation in enumerate(content["annotations"] if with_truths else []):
         name = f"annotation {annotation.get('id', position) if isinstance(annotation, dict) else position}"
         image_id = _field(annotation, "image_id", int, name)
         if image_id not in sizes:
@@ -176,7 +181,7 @@ def _truth(annotation: dict[str, Any], label: int, size: tuple[int, int], name: 
 def _segmentation(value: Any, size: tuple[int, int], name: str) -> Segmentation:
     """Polygons of at least three points, or a compressed RLE of the picture's size."""
     if isinstance(value, dict):
-        if list(value.get("size", ())) != list(size):
+        if value.get("size") not in (list(size), size):
             raise UserError(f"{name}: its RLE has size {value.get('size')}, its picture {list(size)}")
         counts = value.get("counts")
         try:
@@ -198,4 +203,7 @@ def _segmentation(value: Any, size: tuple[int, int], name: str) -> Segmentation:
 
 
 def _is_finite(value: Any) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value)
+    try:
+        return isinstance(value, (int, float)) and math.isfinite(value)
+    except OverflowError:  # an integer beyond every float
+        return False

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +37,7 @@ def detect_dataset(
     Raises:
         UserError: the file or a picture does not read, or the model was trained for other categories.
     """
-    dataset = read_coco(annotations, images)
+    dataset = read_coco(annotations, images, truths=False)
     unknown = sorted(set(model.config.category_ids) - set(dataset.category_ids))
     if unknown:
         raise UserError(f"{annotations}: the model detects category ids {unknown} that are not in it")
@@ -59,8 +61,9 @@ def evaluate(results: str | Path | Sequence[dict[str, Any]], annotations: str | 
         count. The area of a detection is its box's in "bbox", its mask's in "segm".
 
     Raises:
-        UserError: a file does not read, is of another format, or the results name pictures that the truth lacks;
-            pycocotools is not installed.
+        UserError: a file does not read or is of another format; a result names a picture or a category that the
+            truth lacks, its score is no finite number or its mask not of its picture's size; pycocotools is not
+            installed.
     """
     try:
         from pycocotools.coco import COCO
@@ -82,10 +85,27 @@ def evaluate(results: str | Path | Sequence[dict[str, Any]], annotations: str | 
             ) from None
         if strangers or not truth.imgs:
             raise UserError(f"{annotations}: has no pictures {sorted(strangers)[:3]}, which the results name")
+        for position, result in enumerate(results, 1):
+            _check(result, truth, f"result {position} of {len(results)}")
         kinds = {"bbox": "bbox", "segm": "segmentation"}
-        return {
-            kind: _evaluate(truth, results, kind, key) for kind, key in kinds.items() if all(key in r for r in results)
-        }
+        kinds = {kind: key for kind, key in kinds.items() if all(key in result for result in results)}
+        if not kinds:
+            raise UserError("the results have neither all a bbox nor all a segmentation")
+        return {kind: _evaluate(truth, results, kind, key) for kind, key in kinds.items()}
+
+
+def _check(result: dict[str, Any], truth: Any, name: str) -> None:
+    """Refuse what pycocotools would fail on or count as nothing found."""
+    score, category_id, segmentation = (result.get(key) for key in ("score", "category_id", "segmentation"))
+    if not isinstance(score, Real) or not math.isfinite(score):
+        raise UserError(f"{name}: score is {score!r}, wanted a finite number")
+    if not isinstance(category_id, Integral) or category_id not in truth.cats:
+        raise UserError(f"{name}: category_id {category_id!r} is not among the truth's categories")
+    if isinstance(segmentation, dict):
+        picture = truth.imgs[result["image_id"]]
+        size = [picture.get("height"), picture.get("width")]
+        if segmentation.get("size") not in (size, tuple(size)):
+            raise UserError(f"{name}: its RLE has size {segmentation.get('size')}, its picture {size}")
 
 
 def _evaluate(truth: Any, results: Sequence[dict[str, Any]], kind: str, key: str) -> dict[str, float]:
