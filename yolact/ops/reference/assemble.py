@@ -29,15 +29,18 @@ def assemble_masks(
     packed: bool = False,
 ) -> Tensor:  # [B, D, H, W] bool
     """The twin of `yolact.ops.assemble_masks`."""
-    options: dict[str, Any] = {
-        "count": count,
-        "layout": layout,
-        "box_unit": box_unit,
-        "activation": activation,
-        "crop": crop,
-    }
     values, inside = assemble_values(
-        prototypes, coefficients, boxes, size, **options, padding=padding, source_region=source_region
+        prototypes,
+        coefficients,
+        boxes,
+        size,
+        count=count,
+        layout=layout,
+        box_unit=box_unit,
+        activation=activation,
+        crop=crop,
+        padding=padding,
+        source_region=source_region,
     )
     masks = (values > threshold) & inside
     return pack(masks) if packed else masks
