@@ -11,7 +11,7 @@ double lesser(double a, double b) { return b < a || a != a ? b : a; }
 double greater(double a, double b) { return b > a || a != a ? b : a; }
 
 // The area of the boxes' intersection.
-double overlap(const Box& a, const Box& b) {
+double overlap(const BoxXywh& a, const BoxXywh& b) {
   const double width = lesser(a.width + a.x, b.width + b.x) - greater(a.x, b.x);
   if (width <= 0) return 0;
   const double height = lesser(a.height + a.y, b.height + b.y) - greater(a.y, b.y);
@@ -80,7 +80,7 @@ uint32_t area(const IntervalMask& mask) {
   return sum;
 }
 
-Box bounding_box(const IntervalMask& mask) {
+BoxXywh bounding_box(const IntervalMask& mask) {
   if (mask.ones.empty()) return {0, 0, 0, 0};
   const int64_t height = mask.height;
   int64_t top = height, bottom = -1, column = 0;  // column: the flat index at which the current one begins
@@ -130,7 +130,7 @@ IntervalMask merge(std::vector<IntervalMask> masks, bool intersection) {
 void mask_iou(const std::vector<IntervalMask>& detections, const std::vector<IntervalMask>& truths,
               const uint8_t* crowd, double* iou) {
   const auto boxes_of = [](const std::vector<IntervalMask>& masks) {
-    std::vector<std::pair<Box, uint32_t>> known;
+    std::vector<std::pair<BoxXywh, uint32_t>> known;
     known.reserve(masks.size());
     for (const IntervalMask& mask : masks) known.emplace_back(bounding_box(mask), area(mask));
     return known;
@@ -152,7 +152,7 @@ void mask_iou(const std::vector<IntervalMask>& detections, const std::vector<Int
   }
 }
 
-void box_iou(const Box* detections, int64_t detection_count, const Box* truths, int64_t truth_count,
+void box_iou(const BoxXywh* detections, int64_t detection_count, const BoxXywh* truths, int64_t truth_count,
              const uint8_t* crowd, double* iou) {
   for (int64_t t = 0; t < truth_count; ++t) {
     const double truth_area = truths[t].width * truths[t].height;

@@ -17,7 +17,7 @@ struct IntervalMask {
   std::vector<Interval> ones;
 };
 
-struct Box {
+struct BoxXywh {
   double x, y, width, height;
 };
 
@@ -30,7 +30,7 @@ int64_t write_intervals(const IntervalMask& mask, uint8_t* output, int64_t capac
 uint32_t area(const IntervalMask& mask);
 
 // The smallest box around the ones; zeros where there are none.
-Box bounding_box(const IntervalMask& mask);
+BoxXywh bounding_box(const IntervalMask& mask);
 
 uint32_t intersection_area(const IntervalMask& a, const IntervalMask& b);
 
@@ -41,7 +41,7 @@ IntervalMask merge(std::vector<IntervalMask> masks, bool intersect);
 // union is the detection's own area. -1 where two masks that may meet are of different sizes.
 void mask_iou(const std::vector<IntervalMask>& detections, const std::vector<IntervalMask>& truths,
               const uint8_t* crowd, double* iou);
-void box_iou(const Box* detections, int64_t detection_count, const Box* truths, int64_t truth_count,
+void box_iou(const BoxXywh* detections, int64_t detection_count, const BoxXywh* truths, int64_t truth_count,
              const uint8_t* crowd, double* iou);
 
 }  // namespace yolact::cpu

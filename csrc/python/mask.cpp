@@ -221,7 +221,7 @@ py::array_t<uint32_t> area(const py::sequence& objects) {
 py::array_t<double> bounding_boxes(const py::sequence& objects) {
   const std::vector<IntervalMask> masks = read_all(borrow_all(objects));
   py::array_t<double> result({static_cast<py::ssize_t>(masks.size()), py::ssize_t{4}});
-  auto* boxes = reinterpret_cast<cpu::Box*>(result.mutable_data());
+  auto* boxes = reinterpret_cast<cpu::BoxXywh*>(result.mutable_data());
   for (size_t i = 0; i < masks.size(); ++i) boxes[i] = cpu::bounding_box(masks[i]);
   return result;
 }
@@ -261,7 +261,7 @@ py::array_t<double> mask_iou(const py::sequence& detections, const py::sequence&
 
 py::array_t<double> box_iou(const Doubles& detections, const Doubles& truths, const py::array_t<uint8_t>& crowd) {
   py::array_t<double> iou = by_columns(detections.shape(0), truths.shape(0));
-  const auto boxes = [](const Doubles& array) { return reinterpret_cast<const cpu::Box*>(array.data()); };
+  const auto boxes = [](const Doubles& array) { return reinterpret_cast<const cpu::BoxXywh*>(array.data()); };
   const auto *found = boxes(detections), *true_ones = boxes(truths);
   const py::ssize_t found_count = detections.shape(0), true_count = truths.shape(0);
   const uint8_t* is_crowd = crowd.data();

@@ -9,7 +9,7 @@
 
 namespace {
 
-using yolact::cpu::Box;
+using yolact::cpu::BoxXywh;
 using yolact::cpu::IntervalMask;
 using Dense = std::vector<bool>;  // column by column
 
@@ -42,7 +42,7 @@ std::string string_of(const IntervalMask& mask) {
   return text;
 }
 
-Box box_of(const Dense& dense, int64_t height) {
+BoxXywh box_of(const Dense& dense, int64_t height) {
   int64_t left = INT64_MAX, right = -1, top = INT64_MAX, bottom = -1;
   for (int64_t i = 0; i < static_cast<int64_t>(dense.size()); ++i) {
     if (!dense[i]) continue;
@@ -73,7 +73,7 @@ int main() {
         any[i] = any[i] || one[i];
       }
       CHECK(area(masks.back()) == std::count(one.begin(), one.end(), true));
-      const Box box = bounding_box(masks.back()), expected = box_of(one, height);
+      const BoxXywh box = bounding_box(masks.back()), expected = box_of(one, height);
       CHECK(box.x == expected.x && box.y == expected.y && box.width == expected.width && box.height == expected.height);
 
       IntervalMask again{height, width, {}};
