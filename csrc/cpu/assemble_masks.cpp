@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "assemble.h"
+#include "bit_rows.h"
 
 namespace yolact::cpu {
 namespace {
@@ -31,12 +32,12 @@ YOLACT_CLONES void blend_rows(const float* __restrict row0, const float* __restr
   for (int64_t x = 0; x < count; ++x) pixels[x] = blend(row0[x], row1[x], weight0, weight1) > threshold;
 }
 
-// Eight bytes of 0 or 1 to a byte of bits, the first lowest: the product brings bit i of byte i to the top byte.
+// Eight bytes to a byte of bits, the first lowest.
 void pack(const uint8_t* pixels, int64_t bytes, uint8_t* packed) {
   for (int64_t i = 0; i < bytes; ++i) {
     uint64_t eight;
     std::memcpy(&eight, pixels + 8 * i, sizeof eight);
-    packed[i] = static_cast<uint8_t>(eight * 0x0102040810204080u >> 56);
+    packed[i] = static_cast<uint8_t>(pack_eight(eight));
   }
 }
 

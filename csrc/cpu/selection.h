@@ -14,6 +14,7 @@
 #include "../common/box.h"
 #include "../common/fast_nms.h"
 #include "../common/half.h"
+#include "lanes.h"
 
 namespace yolact::cpu {
 
@@ -85,7 +86,6 @@ class Suppressor {
   bool keep(int64_t group, const Box& box);
 
  private:
-  static constexpr int kLanes = 16;
   struct Block {  // of one group's boxes, by coordinate; chained to the block before
     float x1[kLanes], y1[kLanes], x2[kLanes], y2[kLanes], area[kLanes];
     int32_t used, previous;

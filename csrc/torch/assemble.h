@@ -9,18 +9,6 @@
 
 namespace yolact {
 
-inline FloatType float_type(const Tensor& tensor, const char* name) {
-  check_dtype(tensor, name, {ScalarType::Float, ScalarType::Half, ScalarType::BFloat16});
-  switch (tensor.scalar_type()) {
-    case ScalarType::Half:
-      return FloatType::kFloat16;
-    case ScalarType::BFloat16:
-      return FloatType::kBFloat16;
-    default:
-      return FloatType::kFloat32;
-  }
-}
-
 // Which of `choices` it is.
 template <class Choice>
 Choice choose(const std::string& value, const char* name,
@@ -32,13 +20,6 @@ Choice choose(const std::string& value, const char* name,
 
 inline void check_contiguous(const Tensor& tensor, const char* name) {
   STD_TORCH_CHECK(tensor.is_contiguous(), name, " must be contiguous");
-}
-
-inline void check_size(int64_t height, int64_t width) {
-  constexpr int64_t kLongest = int64_t{1} << 30;  // a side is an int32, with room for a few more
-  STD_TORCH_CHECK(height > 0 && width > 0, "sizes must be positive, got ", height, " x ", width);
-  STD_TORCH_CHECK(height < kLongest && width < kLongest && height < (int64_t{1} << 32) / width,
-                  "sizes must have fewer than 2**32 pixels, got ", height, " x ", width);
 }
 
 // Everything but the sizes and the outputs. The tensors must outlive the arguments.
@@ -54,8 +35,8 @@ inline void set_assemble_arguments(AssembleArguments& a, const Tensor& prototype
   a.height = prototypes.size(y);
   a.width = prototypes.size(x);
   a.channels = prototypes.size(k);
-  STD_TORCH_CHECK(a.height > 0 && a.width > 0 && a.channels > 0, "prototypes must not be empty, got ",
-                  shape_of(prototypes));
+  check_size(a.height, a.width, "prototypes");
+  STD_TORCH_CHECK(a.channels > 0, "prototypes must have a channel, got ", shape_of(prototypes));
   check_shape(coefficients, "coefficients", {a.batch, -1, a.channels});
   a.detections = coefficients.size(1);
   check_shape(boxes, "boxes", {a.batch, a.detections, 4});

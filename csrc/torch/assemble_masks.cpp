@@ -15,7 +15,7 @@ Tensor assemble_masks_cpu(const Tensor& prototypes, const Tensor& coefficients, 
   set_assemble_arguments(arguments, prototypes, coefficients, boxes, count, layout, box_unit, activation, threshold,
                          crop, padding, source_region);
   STD_TORCH_CHECK(size.size() == 2, "size must be two numbers");
-  check_size(size[0], size[1]);
+  check_size(size[0], size[1], "size");
 
   const int64_t pitch = packed ? (size[1] + 7) / 8 : size[1];
   Tensor masks = empty_on(prototypes, {arguments.batch, arguments.detections, size[0], pitch},

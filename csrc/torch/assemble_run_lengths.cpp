@@ -19,7 +19,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> assemble_run_lengths_cpu(
   check_contiguous(sizes, "sizes");
   arguments.sizes = sizes.const_data_ptr<int64_t>();
   arguments.size_stride = 2;
-  for (int64_t b = 0; b < arguments.batch; ++b) check_size(arguments.sizes[2 * b], arguments.sizes[2 * b + 1]);
+  for (int64_t b = 0; b < arguments.batch; ++b) check_size(arguments.sizes[2 * b], arguments.sizes[2 * b + 1], "sizes");
   STD_TORCH_CHECK(capacity > 0, "capacity must be at least 1, got ", capacity);
 
   const int64_t rows = arguments.batch * arguments.detections;

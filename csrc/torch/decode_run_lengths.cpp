@@ -17,9 +17,8 @@ Tensor decode_run_lengths_cpu(const Tensor& data, const Tensor& length, const Te
   check_dtype(data, "data", {ScalarType::Byte});
   for (const Tensor* tensor : {&length, &needed, &sizes})
     check_dtype(*tensor, "a tensor of run lengths", {ScalarType::Long});
-  STD_TORCH_CHECK(size.size() == 2 && size[0] >= 0 && size[1] >= 0, "size must be two numbers, not negative");
-  STD_TORCH_CHECK(size[1] == 0 || size[0] <= kMaxPixels / size[1], "size must be fewer than 2**32 pixels, got ",
-                  size[0], " x ", size[1]);
+  STD_TORCH_CHECK(size.size() == 2, "size must be two numbers");
+  check_size(size[0], size[1], "size", 0);
 
   Tensor masks = empty_on(data, {count, size[0], size[1]}, ScalarType::Bool);
   const Tensor plain_data = torch::stable::contiguous(data), plain_length = torch::stable::contiguous(length),

@@ -13,12 +13,9 @@ namespace yolact {
 namespace {
 
 FloatView view_of(const Tensor& tensor, const char* name) {
-  check_dtype(tensor, name, {ScalarType::Float, ScalarType::Half, ScalarType::BFloat16});
   FloatView view{};
   view.data = tensor.const_data_ptr();
-  view.type = tensor.scalar_type() == ScalarType::Float  ? FloatType::kFloat32
-              : tensor.scalar_type() == ScalarType::Half ? FloatType::kFloat16
-                                                         : FloatType::kBFloat16;
+  view.type = float_type(tensor, name);
   for (int64_t i = 0; i < tensor.dim(); ++i) view.stride[i] = tensor.stride(i);
   return view;
 }

@@ -2,7 +2,6 @@
 
 #include <tuple>
 
-#include "../common/run_lengths.h"
 #include "support.h"
 
 namespace yolact {
@@ -13,8 +12,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> encode_run_lengths_cpu(const Tensor& 
   check_dtype(masks, "masks", {ScalarType::Bool, ScalarType::Byte});
   STD_TORCH_CHECK(capacity > 0, "capacity must be at least 1, got ", capacity);
   const int64_t count = masks.size(0), height = masks.size(1), width = masks.size(2);
-  STD_TORCH_CHECK(width == 0 || height <= kMaxPixels / width, "masks must have fewer than 2**32 pixels each, got ",
-                  shape_of(masks));
+  check_size(height, width, "masks", 0);
 
   Tensor data = empty_on(masks, {count, capacity}, ScalarType::Byte);
   Tensor length = empty_on(masks, {count}, ScalarType::Long);

@@ -11,10 +11,11 @@ Tensor preprocess_cpu(const Tensor& pictures, std::vector<int64_t> size, std::ve
                       std::vector<double> std, bool round_to_uint8) {
   check_shape(pictures, "pictures", {-1, -1, -1, 3});
   check_dtype(pictures, "pictures", {ScalarType::Byte});
-  STD_TORCH_CHECK(size.size() == 2 && size[0] > 0 && size[1] > 0, "size must be two positive numbers");
+  STD_TORCH_CHECK(size.size() == 2, "size must be two numbers");
+  check_size(size[0], size[1], "size");
   STD_TORCH_CHECK(mean.size() == 3 && std.size() == 3, "mean and std must hold three numbers each");
   const int64_t batch = pictures.size(0), height = pictures.size(1), width = pictures.size(2);
-  STD_TORCH_CHECK(height > 0 && width > 0, "pictures must not be empty, got ", shape_of(pictures));
+  check_size(height, width, "pictures");
 
   Tensor output = empty_on(pictures, {batch, 3, size[0], size[1]}, ScalarType::Float);
   if (batch == 0) return output;

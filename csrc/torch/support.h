@@ -12,7 +12,9 @@
 #include <sstream>
 #include <string>
 
+#include "../common/half.h"
 #include "../common/parallel.h"
+#include "../common/run_lengths.h"
 
 namespace yolact {
 
@@ -45,8 +47,25 @@ inline void check_dtype(const Tensor& tensor, const char* name, std::initializer
   STD_TORCH_CHECK(false, name, " has an unsupported dtype: ", torch::headeronly::toString(tensor.scalar_type()));
 }
 
-inline void check_same_device(const Tensor& tensor, const char* name, const Tensor& other, const char* other_name) {
-  STD_TORCH_CHECK(tensor.device() == other.device(), name, " must be on the device of ", other_name);
+inline FloatType float_type(const Tensor& tensor, const char* name) {
+  check_dtype(tensor, name, {ScalarType::Float, ScalarType::Half, ScalarType::BFloat16});
+  switch (tensor.scalar_type()) {
+    case ScalarType::Half:
+      return FloatType::kFloat16;
+    case ScalarType::BFloat16:
+      return FloatType::kBFloat16;
+    default:
+      return FloatType::kFloat32;
+  }
+}
+
+// A side fits an int32 with room for a few more, and the pixels fit the 32 bits of COCO's counts.
+inline void check_size(int64_t height, int64_t width, const char* name, int64_t least = 1) {
+  constexpr int64_t kEnd = int64_t{1} << 30;
+  STD_TORCH_CHECK(height >= least && width >= least, name, " must be at least ", least, " high and wide, got ", height,
+                  " x ", width);
+  STD_TORCH_CHECK(height < kEnd && width < kEnd && height * width <= kMaxPixels, name,
+                  " must have fewer than 2**32 pixels, and 2**30 a side, got ", height, " x ", width);
 }
 
 inline Tensor empty_on(const Tensor& like, std::initializer_list<int64_t> size, ScalarType type) {
