@@ -43,12 +43,22 @@ YOLACT_INLINE const float* load_row(const FloatView& logits, int64_t picture, in
   return room;
 }
 
-// Combines `count` numbers, a multiple of the lanes, into one: sixteen by sixteen, then across.
-template <class Combine>
-YOLACT_INLINE float reduce(const float* numbers, int64_t count, Combine combine) {
+// The largest of `count` numbers, a multiple of the lanes; NaN may hide it.
+YOLACT_INLINE float largest_of(const float* numbers, int64_t count) {
   Lanes lanes = load_lanes(numbers);
-  for (int64_t i = kLanes; i < count; i += kLanes) lanes = combine(lanes, load_lanes(numbers + i));
-  return across(lanes, combine);
+  for (int64_t i = kLanes; i < count; i += kLanes) lanes = larger(lanes, load_lanes(numbers + i));
+  return largest(lanes);
+}
+
+// The sum of as many, in double and rounded once, so that classes that change places do not change it: scores that
+// are equal by symmetry are equal numbers, and go by label.
+YOLACT_INLINE float sum_of(const float* numbers, int64_t count) {
+  double lanes[kLanes] = {};
+  for (int64_t i = 0; i < count; i += kLanes)
+    for (int lane = 0; lane < kLanes; ++lane) lanes[lane] += static_cast<double>(numbers[i + lane]);
+  for (int width = kLanes / 2; width > 0; width /= 2)
+    for (int lane = 0; lane < width; ++lane) lanes[lane] += lanes[lane + width];
+  return static_cast<float>(lanes[0]);
 }
 
 // Sixteen numbers of which the largest is the best foreground logit less the background's; NaN may hide it.
@@ -57,7 +67,7 @@ YOLACT_INLINE Lanes lead_over_background(const float* row, int64_t classes) {
   Lanes highest;
   if (classes >= kLanes) {
     highest = load_lanes(foreground + classes - kLanes);  // these sixteen, of which the steps may leave some out
-    for (int64_t c = 0; c + kLanes <= classes; c += kLanes) highest = Larger()(highest, load_lanes(foreground + c));
+    for (int64_t c = 0; c + kLanes <= classes; c += kLanes) highest = larger(highest, load_lanes(foreground + c));
   } else {
     for (int i = 0; i < kLanes; ++i) highest[i] = foreground[i < classes ? i : 0];
   }
@@ -94,16 +104,16 @@ YOLACT_CLONES int64_t screen(const DetectArguments& a, int64_t picture, int64_t 
 //
 // The true probability is at most s(f - b) with s(d) = 1 / (1 + e^-d), whose logarithm has a falling slope 1 - s(d).
 // So at d <= ln(t / (1 - t)) - m it is at most t e^(-m (1 - t)), and m = e / (1 - t) makes up for a relative error e.
-// The computed probability is off by one unit of 2^-23 for each exponential and for the division, and by a half for
-// each addition on the longest way through the sum: (1 + classes) / 16 + 4 of them. The difference f - b and this
-// function's result are rounded, too, which is relative to the margin itself.
-float safe_margin(float threshold, int64_t classes) {
+// The computed probability is off by one unit of 2^-23 for the exponential above, one for those in the sum, a half
+// for the sum, whose additions in double weigh nothing, and a half for the division: 3 of them, for which 4 are
+// allowed. The difference f - b and this function's result are rounded, too, which is relative to the margin itself.
+float safe_margin(float threshold) {
   const double t = threshold;
   if (!(t >= std::numeric_limits<float>::min()))     // at subnormal scores errors are no longer relative:
     return std::numeric_limits<float>::quiet_NaN();  // no margin is safe, and nothing is at most NaN
   if (t >= 1.0) return std::numeric_limits<float>::infinity();
   const double unit = 1.0 / (1 << 23);
-  const double error = (8.0 + static_cast<double>(classes) / (2 * kLanes)) * unit;
+  const double error = 4.0 * unit;
   const double margin = std::log(t / (1.0 - t));
   return static_cast<float>(margin - error / (1.0 - t) - 2.0 * unit * std::fabs(margin));
 }
@@ -118,12 +128,12 @@ YOLACT_CLONES bool score(const DetectArguments& a, int64_t picture, float* room,
   room[classes] = background;
   for (int64_t i = classes + 1; i < count; ++i) room[i] = -std::numeric_limits<float>::infinity();
 
-  const float highest = reduce(room, count, Larger());
+  const float highest = largest_of(room, count);
   for (int64_t i = 0; i < count; ++i) room[i] = exponential(room[i] - highest);
   survivor->highest = highest;
-  survivor->sum = reduce(room, count, Sum());
-  room[classes] = 0.0f;                                            // the background is no candidate
-  survivor->best = reduce(room, count, Larger()) / survivor->sum;  // NaN where a logit is
+  survivor->sum = sum_of(room, count);
+  room[classes] = 0.0f;                                      // the background is no candidate
+  survivor->best = largest_of(room, count) / survivor->sum;  // NaN where a logit is
   if (a.options.across_classes)
     while (survivor->label < classes - 1 && room[survivor->label] / survivor->sum != survivor->best) ++survivor->label;
   return survivor->best > a.score_threshold;
@@ -255,7 +265,7 @@ void write(const DetectArguments& a, int64_t picture, const std::vector<Survivor
 void detect(const DetectArguments& a, const Parallel& parallel) {
   constexpr int64_t kPriorsPerTask = 512;  // 166 kB of logits for 80 classes: some tens of microseconds
   const int64_t blocks = (a.count + kPriorsPerTask - 1) / kPriorsPerTask;
-  const float margin = safe_margin(a.score_threshold, a.classes);
+  const float margin = safe_margin(a.score_threshold);
   std::vector<std::vector<Survivor>> found(a.batch * blocks);
   for_each(parallel, a.batch * blocks, [&](int64_t task) {
     const int64_t begin = task % blocks * kPriorsPerTask, end = std::min(begin + kPriorsPerTask, a.count);

@@ -56,21 +56,15 @@ YOLACT_INLINE Lanes sum_across(Lanes (&terms)[kLanes]) {
   return terms[0];
 }
 
-// Lane by lane. Of `Larger`, NaN in `a` stays and NaN in `b` is passed over.
-struct Sum {
-  YOLACT_INLINE Lanes operator()(Lanes a, Lanes b) const { return a + b; }
-};
-struct Larger {
-  YOLACT_INLINE Lanes operator()(Lanes a, Lanes b) const { return b > a ? b : a; }
-};
+// Lane by lane. NaN in `a` stays and NaN in `b` is passed over.
+YOLACT_INLINE Lanes larger(Lanes a, Lanes b) { return b > a ? b : a; }
 
-// All lanes in one: those 8 apart first, then 4, 2 and 1.
-template <class Combine>
-YOLACT_INLINE float across(Lanes lanes, Combine combine) {
+// The largest of all lanes: NaN may hide it.
+YOLACT_INLINE float largest(Lanes lanes) {
   for (int width = kLanes / 2; width > 0; width /= 2) {
     LaneIndex other;
     for (int i = 0; i < kLanes; ++i) other[i] = i ^ width;
-    lanes = combine(lanes, __builtin_shuffle(lanes, other));
+    lanes = larger(lanes, __builtin_shuffle(lanes, other));
   }
   return lanes[0];
 }

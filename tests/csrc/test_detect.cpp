@@ -166,24 +166,23 @@ void test_detect(uint32_t seed) {
   a.kept = &kept;
   cpu::detect(a, serial());
 
-  // The same exponential and the same order of additions: lanes of sixteen, the background after the classes.
+  // The same exponential, and a sum in double, whose order does not matter once it is rounded.
   std::vector<Box> decoded(count);
   std::vector<float> scores(count * classes);
   std::vector<Row> stays;
   for (int64_t i = 0; i < count; ++i) {
     const float* row = logits.data() + i * columns;
     const float highest = *std::max_element(row, row + columns);
-    float lanes[16] = {};
-    for (int64_t c = 0; c < columns; ++c) lanes[c % 16] += exponential(row[c < classes ? 1 + c : 0] - highest);
-    for (int half = 8; half > 0; half /= 2)
-      for (int k = 0; k < half; ++k) lanes[k] += lanes[k + half];
+    double exact = 0.0;
+    for (int64_t c = 0; c < columns; ++c) exact += static_cast<double>(exponential(row[c] - highest));
+    const float sum = static_cast<float>(exact);
     Row best{-1, -1, i};
     for (int64_t c = 0; c < classes; ++c) {
-      const float s = scores[i * classes + c] = exponential(row[1 + c] - highest) / lanes[0];
+      const float s = scores[i * classes + c] = exponential(row[1 + c] - highest) / sum;
       if (s > best.score) best = {s, c, i};
     }
     decoded[i] = decode(deltas.data() + 4 * i, priors.data() + 4 * i, a.decode);
-    if (!std::isnan(lanes[0]) && best.score > a.score_threshold && !has_nan(decoded[i])) stays.push_back(best);
+    if (!std::isnan(sum) && best.score > a.score_threshold && !has_nan(decoded[i])) stays.push_back(best);
   }
   std::vector<std::vector<Row>> groups(classes);
   for (int level = 0; level < 2; ++level) {

@@ -30,7 +30,7 @@ OPTIONS = {
     "pre_nms_top_k": (None, 1, 7),
 }
 SHAPES = [(1, 40, 3), (2, 100, 20), (1, 30, 80), (3, 7, 1), (1, 50, 15), (1, 50, 16), (1, 50, 33), (2, 0, 3), (0, 5, 3)]
-# Softmax adds up in another order than torch, and its exponential is off by a unit in the last place at most.
+# The kernel's exponentials are off by a unit in the last place at most, and so are their sum and the quotient.
 SCORE = {"rtol": 4 * 2**-23, "atol": 1e-37}
 
 
@@ -309,6 +309,19 @@ OPERATOR_OPTIONS = {
 def test_detect_operator_rejects(change):
     with pytest.raises(RuntimeError, match=f"{next(iter(change))} must be at least"):
         torch.ops.yolact.detect(*draw(random.Random(13), (1, 600, 5)), **OPERATOR_OPTIONS | change)
+
+
+@pytest.mark.parametrize("function", [ops.detect, reference.detect])
+def test_detect_orders_equal_scores_by_label(function):
+    """One prior a class, sure of it as the others are of theirs: every score is one number, in whatever lane it is."""
+    classes = 80
+    logits = torch.full((1, classes, 1 + classes), -4.0)
+    logits[0, :, 0] = 0.0
+    order = torch.randperm(classes, generator=torch.Generator().manual_seed(0))
+    logits[0, torch.arange(classes), 1 + order] = 3.0
+    found = function(torch.zeros(1, classes, 4), logits, torch.rand(classes, 4), second_threshold=True)
+    assert found.label[0, :classes].tolist() == list(range(classes))
+    assert torch.equal(order[found.prior[0, :classes]], torch.arange(classes))
 
 
 def test_detect_takes_numpy_numbers():

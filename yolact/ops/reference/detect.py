@@ -31,7 +31,10 @@ def detect(
     pre_nms_top_k: int | None = None,
 ) -> Detections:
     """The twin of `yolact.ops.detect`."""
-    scores = class_logits.float().softmax(-1)[..., 1:]  # [B, P, C]; one NaN makes a row NaN
+    logits = class_logits.float()
+    below = logits - logits.amax(-1, keepdim=True)
+    # In double, so that scores that are equal by symmetry do not differ by the order of a sum.
+    scores = below.double().softmax(-1).float()[..., 1:]  # [B, P, C]; one NaN makes a row NaN
     best = scores.amax(-1)  # [B, P]
     boxes = decode(box_deltas.float(), priors.float(), variances, max_log_size, clip)  # [B, P, 4]
     stays = (best > score_threshold) & ~boxes.isnan().any(-1)
