@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,8 +20,9 @@ from yolact.errors import UserError
 from yolact.models.checkpoint import read_checkpoint
 from yolact.models.efficientnet_lite import imagenet_weights
 from yolact.models.yolact import Yolact
-from yolact.train.engine import freeze_to_c4, train
+from yolact.train.engine import freeze_to_c4, make_optimizer, train
 from yolact.train.recipe import Recipe, rate_at, scale_to_batch
+from yolact.train.state import RunState
 
 TINY = replace(
     get_config("yolact_lite0"),
@@ -101,6 +103,56 @@ def test_workers_change_nothing(data: Path, tmp_path: Path) -> None:
     assert all(torch.equal(tensor, second[key]) for key, tensor in first.items())
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_picture_that_does_not_read_is_told_in_a_line(data: Path, tmp_path: Path, workers: int) -> None:
+    shutil.copytree(data, tmp_path / "data")
+    for picture in (tmp_path / "data").glob("*.png"):
+        picture.write_bytes(b"")
+    with pytest.raises(UserError, match=r"^\S+\.png: [^\n]+$"):
+        run(tmp_path / "data", tmp_path / "run", workers=workers)
+
+
+def test_the_callers_generator_stays_as_it_was(data: Path, tmp_path: Path) -> None:
+    before = torch.get_rng_state()
+    run(data, tmp_path / "run", stop_after=1)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_each_iteration_is_logged_once(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def crash(iteration: int, *rest: object) -> float:
+        if iteration == 3:
+            raise KeyboardInterrupt
+        return 1e-3
+
+    with monkeypatch.context() as patch:
+        patch.setattr("yolact.train.engine.rate_at", crash)
+        with pytest.raises(KeyboardInterrupt):
+            run(data, tmp_path / "run", log_every=1, save_every=2)
+    log = tmp_path / "run" / "log.jsonl"
+    assert len(log.read_text().splitlines()) == 3, "one more than the checkpoint knows"
+    run(data, tmp_path / "run", log_every=1, save_every=2, resume=True)
+    assert [json.loads(line)["iteration"] for line in log.read_text().splitlines()] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_run_resumes_on_fewer_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    restored: list[int] = []
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    monkeypatch.setattr("torch.cuda.get_rng_state_all", lambda: [torch.zeros(1), torch.ones(1)])
+    monkeypatch.setattr("torch.cuda.set_rng_state_all", restored.extend)
+    model = Yolact(TINY)
+    state = RunState({}, model, None, make_optimizer(model))
+    state.save(tmp_path / "checkpoint.pth")
+    state.resume(tmp_path / "checkpoint.pth")
+    assert restored == [torch.zeros(1)]
+
+
+def test_a_log_that_cannot_be_written_is_named(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "run" / "log.jsonl").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"log\.jsonl: cannot be written"):
+        run(data, tmp_path / "run", stop_after=1)
+
+
 def test_it_learns_a_few_pictures(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     try:
         pretrained = imagenet_weights()
@@ -131,9 +183,9 @@ def test_the_weights_are_whole_without_training_state(data: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"seed": 1}, "another seed: 0, now 1"),
-        ({"batch_size": 4}, "another config"),
-        ({"recipe": replace(STRONG, schedule="cosine")}, "another recipe"),
+        ({"seed": 1}, "began otherwise: seed: 0, now 1$"),
+        ({"batch_size": 4}, r"config\.train\.batch_size: 2, now 4"),
+        ({"recipe": replace(STRONG, schedule="cosine")}, "began otherwise: recipe.schedule: steps, now cosine$"),
     ],
 )
 def test_a_run_resumes_only_as_it_began(data: Path, tmp_path: Path, change: dict, message: str) -> None:
@@ -145,6 +197,7 @@ def test_a_run_resumes_only_as_it_began(data: Path, tmp_path: Path, change: dict
 def test_faults_are_told(data: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file"):
         run(data, tmp_path / "none", resume=True)
+    assert not (tmp_path / "none").exists()
     run(data, tmp_path / "run", stop_after=1)
     with pytest.raises(UserError, match="holds a run already"):
         run(data, tmp_path / "run")
@@ -207,6 +260,7 @@ def test_another_batch_size_scales_rate_and_length() -> None:
     assert (double.learning_rate, double.length) == (2e-3, 400_000)
     assert double.steps == (140_000, 300_000, 350_000, 375_000)
     assert scale_to_batch(options, 1000, None, 800, None).steps == (280, 600, 700, 750)
+    assert scale_to_batch(options, 1000, None, 300, None).warmup_iterations == 30, "not all of a short run"
     with pytest.raises(ValueError, match="batch_size must be positive, got 0"):
         scale_to_batch(options, 1000, 0, None, None)
     epochs = replace(options, unit="epochs", length=55, steps=(20, 42, 49, 52))

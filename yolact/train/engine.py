@@ -6,19 +6,20 @@ import json
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from yolact.config import Config, get_config
-from yolact.data.augment import Sample
 from yolact.data.coco import read_coco
 from yolact.data.samples import SampleStream
 from yolact.errors import UserError
+from yolact.files import replacing
 from yolact.models.checkpoint import load_into, read_checkpoint, save_checkpoint
 from yolact.models.darknet import DarkNet53
 from yolact.models.efficientnet_lite import EfficientNetLite0, imagenet_weights
@@ -40,6 +41,7 @@ LOG = "log.jsonl"  # the means of the loss terms
 say = partial(print, flush=True)
 
 
+@torch.random.fork_rng()  # the caller's generators stay as they were
 def train(
     config: str | Config,
     train_annotations: str | Path,
@@ -96,7 +98,8 @@ def train(
     folder = Path(output)
     if (folder / CHECKPOINT).exists() and not resume:
         raise UserError(f"{folder}: holds a run already; resume it, or choose another folder")
-    make_folder(folder)
+    if not resume:
+        make_folder(folder)
 
     torch.manual_seed(seed)
     pretrained = weights is not None or config.backbone == "efficientnet_lite0"
@@ -109,11 +112,17 @@ def train(
     if frozen:
         freeze_to_c4(model.backbone)
     average = WeightAverage(model, recipe.ema_decay) if recipe.ema_decay else None
-    identity = {"config": config.to_dict(), "recipe": repr(recipe), "seed": seed, "pictures": len(dataset)}
-    identity["pretrained"] = pretrained
+    identity = {
+        "config": config.to_dict(),
+        "recipe": asdict(recipe),
+        "seed": seed,
+        "pictures": len(dataset),
+        "pretrained": pretrained,
+    }
     state = RunState(identity, model, average, make_optimizer(model))
     if resume:
         state.resume(folder / CHECKPOINT)
+        _cut_log(folder / LOG, state.iteration)
         log(f"going on from iteration {state.iteration}")
     stop = options.length if stop_after is None else min(state.iteration + stop_after, options.length)
 
@@ -127,7 +136,7 @@ def train(
         dataset, config.size, recipe.augmentation, config.preprocessing.mean, seed, options.min_truth_size
     )
     means = _Means(folder / LOG, log)
-    for images, targets in _batches(stream, state.iteration, stop, options.batch_size, workers):
+    for images, targets in _load(_Batches(stream, options.batch_size), state.iteration, stop, workers):
         rate = rate_at(state.iteration, options, recipe.schedule)
         images = preprocess(images.to(device), config.size, config.preprocessing.mean, config.preprocessing.std)
         means.add(train_step(model, state.optimizer, rate, images, [t.to(device) for t in targets]))
@@ -213,9 +222,20 @@ class _Means:
         line = {"iteration": iteration, "rate": rate, "seconds": (time.monotonic() - self.clock) / self.count}
         line |= {name: total / self.count for name, total in self.sums.items()}
         self.log("  ".join(f"{name} {value:.4g}" for name, value in line.items()))
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        try:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot be written ({error.strerror})") from error
         self._restart()
+
+
+def _cut_log(path: Path, iteration: int) -> None:
+    """Take out of the log what a run told after its last checkpoint: it will tell that again."""
+    if path.exists():
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        with replacing(path) as file:
+            file.write("".join(takewhile(lambda line: json.loads(line)["iteration"] <= iteration, lines)).encode())
 
 
 def _initialise(model: Yolact, weights: str | Path | None, log: Callable[[str], None]) -> None:
@@ -229,19 +249,32 @@ def _initialise(model: Yolact, weights: str | Path | None, log: Callable[[str], 
         log("starting from random weights")
 
 
-def _batches(
-    stream: SampleStream, start: int, stop: int, batch_size: int, workers: int
-) -> torch.utils.data.DataLoader[tuple[Tensor, list[Targets]]]:
+@dataclass(frozen=True)
+class _Batches(torch.utils.data.Dataset[tuple[Tensor, list[Targets]] | UserError]):
+    """The batch of each iteration: images uint8 [B, S, S, 3], and one Targets a picture."""
+
+    stream: SampleStream
+    batch_size: int
+
+    def __getitem__(self, iteration: int) -> tuple[Tensor, list[Targets]] | UserError:
+        positions = range(iteration * self.batch_size, (iteration + 1) * self.batch_size)
+        try:
+            samples = [self.stream[position] for position in positions]
+        except UserError as error:
+            return error  # raised in a worker, it would come out with the worker's traceback for a message
+        return torch.stack([torch.from_numpy(s.image) for s in samples]), [Targets.from_sample(s) for s in samples]
+
+
+def _load(batches: _Batches, start: int, stop: int, workers: int) -> Iterator[tuple[Tensor, list[Targets]]]:
     """The batches of iterations `start` to `stop`."""
-    return torch.utils.data.DataLoader(
-        stream,  # type: ignore[arg-type]
-        batch_sampler=(list(range(i * batch_size, (i + 1) * batch_size)) for i in range(start, stop)),
+    loader = torch.utils.data.DataLoader(
+        batches,
+        batch_size=None,  # they are batches already
+        sampler=range(start, stop),
         num_workers=workers,
-        collate_fn=_collate,
         generator=torch.Generator(),  # or the loader would draw from the generator that also draws the masks
     )
-
-
-def _collate(samples: Sequence[Sample]) -> tuple[Tensor, list[Targets]]:
-    """Images uint8 [B, S, S, 3], and one Targets a picture."""
-    return torch.stack([torch.from_numpy(s.image) for s in samples]), [Targets.from_sample(s) for s in samples]
+    for batch in loader:
+        if isinstance(batch, UserError):
+            raise batch
+        yield batch

@@ -90,7 +90,7 @@ def scale_to_batch(
         steps=tuple(round(step * length / options.length) for step in options.steps),
         learning_rate=rate,
         warmup_rate=rate * options.warmup_rate / options.learning_rate,
-        warmup_iterations=min(options.warmup_iterations, length),
+        warmup_iterations=min(options.warmup_iterations, length // 10),  # a short run is not all warm-up
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,10 +53,9 @@ class RunState:
         saved = checkpoint.training
         if saved is None:
             raise UserError(f"{path}: holds weights but no state of a run to resume")
-        for name, value in self.identity.items():
-            before = saved["identity"].get(name)
-            if before != value:
-                raise UserError(f"{path}: the run began with another {name}: {before}, now {value}")
+        differences = list(_differences(saved["identity"], self.identity))
+        if differences:
+            raise UserError(f"{path}: the run began otherwise: {'; '.join(differences)}")
         self.model.load_state_dict(saved["model"])
         if self.average is not None:
             self.average.model.load_state_dict(checkpoint.state)
@@ -63,5 +63,14 @@ class RunState:
         self.optimizer.load_state_dict(saved["optimizer"])
         torch.set_rng_state(saved["rng"])
         if torch.cuda.is_available():
-            torch.cuda.set_rng_state_all(saved["cuda_rng"])
+            torch.cuda.set_rng_state_all(saved["cuda_rng"][: torch.cuda.device_count()])
         self.iteration = saved["iteration"]
+
+
+def _differences(before: Any, now: Any, name: str = "") -> Iterator[str]:
+    """The leaves that differ between two trees of dicts: "config.train.length: 2, now 4"."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in {**before, **now}:
+            yield from _differences(before.get(key), now.get(key), f"{name}.{key}" if name else key)
+    elif before != now:
+        yield f"{name}: {before}, now {now}"
