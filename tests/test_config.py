@@ -122,3 +122,8 @@ def test_detect_options_are_keyword_arguments() -> None:
         "score_threshold", "second_threshold", "iou_threshold", "top_k", "max_detections", "across_classes", "method",
         "variances", "max_log_size", "clip", "union_eps", "level_sizes", "pre_nms_top_k",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_truths_of_less_than_four_pixels_teach_nothing_but_what_the_bundled_model_learnt(name: str) -> None:
+    assert get_config(name).train.min_truth_size == (0 if name == "yolact_lite0" else 4)

@@ -104,7 +104,7 @@ class TrainOptions:
     negatives_per_positive: int = 3  # the hardest of a picture
     max_masks: int = 100  # positives drawn for the mask loss in a picture
     rescale_sampled_masks: bool = True  # scale the mask loss back to all positives; False: divide by those drawn
-    min_truth_size: float = 0.0  # pixels of the input; smaller truths are dropped
+    min_truth_size: float = 4.0  # pixels of the input; truths of less width or height are dropped
     box_weight: float = 1.5
     classification_weight: float = 1.0
     mask_weight: float = 6.125
@@ -210,7 +210,6 @@ _MMDET = Config(
         steps=(20, 42, 49, 52),
         crowd_overlap=None,
         rescale_sampled_masks=False,
-        min_truth_size=4,
     ),
 )
 
@@ -226,6 +225,7 @@ _LITE0 = Config(
     protonet_channels=64,
     head_channels=96,
     integer_boxes=False,
+    train=TrainOptions(min_truth_size=0.0),  # as the bundled weights were trained
 )
 
 CONFIGS: dict[str, Config] = {

@@ -98,6 +98,16 @@ def test_a_seed_fixes_every_sample(dataset: CocoDataset) -> None:
     assert not np.array_equal(a[0].image, SampleStream(dataset, 64, STRONG, GREY, seed=6)[0].image)
 
 
+def test_truths_below_the_least_size_are_left_out(dataset: CocoDataset) -> None:
+    everything = SampleStream(dataset, 32, Augmentation.none(), GREY, seed=0)
+    sides = [(s.boxes[:, 2:] - s.boxes[:, :2]).min(axis=1) for s in map(everything.__getitem__, range(len(dataset)))]
+    least = float(np.median(np.concatenate(sides)))
+    stream = SampleStream(dataset, 32, Augmentation.none(), GREY, seed=0, min_truth_size=least)
+    kept = [len(stream[position].labels) for position in range(len(dataset))]
+    assert kept == [int((side >= least).sum()) for side in sides]
+    assert 0 < sum(kept) < sum(map(len, sides))
+
+
 def test_an_epoch_shows_every_picture_once(dataset: CocoDataset) -> None:
     stream = SampleStream(dataset, 32, Augmentation.none(), GREY, seed=0)
     for epoch in range(3):
