@@ -129,7 +129,9 @@ def test_each_iteration_is_logged_once(data: Path, tmp_path: Path, monkeypatch: 
         with pytest.raises(KeyboardInterrupt):
             run(data, tmp_path / "run", log_every=1, save_every=2)
     log = tmp_path / "run" / "log.jsonl"
-    assert len(log.read_text().splitlines()) == 3, "one more than the checkpoint knows"
+    told = log.read_text().splitlines(keepends=True)
+    assert len(told) == 3, "one more than the checkpoint knows"
+    log.write_text("".join(told)[:-5])  # the last one torn
     run(data, tmp_path / "run", log_every=1, save_every=2, resume=True)
     assert [json.loads(line)["iteration"] for line in log.read_text().splitlines()] == [1, 2, 3, 4, 5, 6]
 

@@ -234,6 +234,7 @@ def _cut_log(path: Path, iteration: int) -> None:
     """Take out of the log what a run told after its last checkpoint: it will tell that again."""
     if path.exists():
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        lines = [line for line in lines if line.endswith("\n")]  # a full disk cuts the last one short
         with replacing(path) as file:
             file.write("".join(takewhile(lambda line: json.loads(line)["iteration"] <= iteration, lines)).encode())
 
