@@ -40,6 +40,7 @@ def detect() -> Iterator[Job]:
     for batch in (1, 8):
         for name, crowd in (
             ("1200 survivors", {"survivors": 1200, "clusters": 60}),
+            ("1200 survivors, 36 kept, then filled up", {"survivors": 1200, "clusters": 10}),
             ("40 survivors", {"survivors": 40, "clusters": 4}),
         ):
             given = inputs.clustered_detections(batch, **crowd)

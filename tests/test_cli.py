@@ -347,6 +347,8 @@ def test_train_rejects_bad_input(data_set: list[str], capsys: pytest.CaptureFixt
     assert "'huge'" in fault(capsys, "train", "yolact_lite0", *command, "--recipe", "huge")
     assert "go together" in fault(capsys, "train", "yolact_lite0", *command, "--val-images", "pictures")
     assert "'cuda:99'" in fault(capsys, "train", "yolact_lite0", *command, "--device", "cuda:99")
+    val = ["--val-annotations", "nope.json", "--val-images", "pictures"]
+    assert "nope.json" in fault(capsys, "train", "yolact_lite0", *command, *val)
     assert everything(Path.cwd()) == before
 
 

@@ -205,16 +205,18 @@ def train(
     **options: Any,
 ) -> None:
     """Train a configuration on a data set in COCO's format."""
+    from yolact.data.coco import read_coco
+    from yolact.evaluation import evaluate
     from yolact.predictor import find_device, load
     from yolact.train.engine import train
 
     if (val_annotations is None) != (val_images is None):
         raise UserError("--val-annotations and --val-images go together")
     place = find_device(device)
+    if val_annotations is not None and val_images is not None:
+        read_coco(val_annotations, val_images)  # its faults are told now, not after the training
     weights = train(config, train_annotations, train_images, output, device=place, **options)
     if val_annotations is not None and val_images is not None:
-        from yolact.evaluation import evaluate
-
         detections = _detect(load(weights, place), val_annotations, val_images)
         click.echo(_scores(evaluate(detections, val_annotations)))
     click.echo(weights)
