@@ -35,7 +35,8 @@ def table(results: dict[str, Any]) -> str:
         f"Measured on {machine['date'][:10]} on {machine['cores']} cores of {machine['cpu']}, Python "
         f"{machine['python']}, {versions}: medians of alternating runs, results compared first. A column tells how "
         "many times as long the peer takes, with one thread / with two; *eager torch* is the original's formulation, "
-        "with pycocotools after it where strings come out; *floor* is a plain read of the input or write of the output.",
+        "with pycocotools after it where strings come out; *floor* is a plain read of the input or write "
+        "of the output.",
         "",
         f"| CPU, batch of one unless told | ms, 1 / 2 threads | {' | '.join(heading for heading, _ in PEERS)} |",
         f"|---|---|{'---|' * len(PEERS)}",
