@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+import stand_ins
 import torch
-from conftest import shared_path
 
 import yolact
 from yolact import mask
@@ -25,26 +23,14 @@ PIXEL = 1.0  # boxes: a truncated coordinate moves by one when a sum rounds othe
 IOU = 0.995  # masks: pixels whose interpolated probability is next to the threshold
 
 
-@pytest.fixture(scope="module")
-def stand_in() -> ModuleType:
-    """The module that makes the weights and the picture."""
-    spec = importlib.util.spec_from_file_location("stand_in", shared_path("golden/weights.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module", params=NAMES)
-def case(request: pytest.FixtureRequest, stand_in: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """(golden outputs, weights file, picture file) of one configuration."""
-    golden = json.loads(shared_path(f"golden/{request.param}.json").read_text())
+    expected = stand_ins.outputs(request.param)
     folder = tmp_path_factory.mktemp(request.param)
-    state = {name: torch.from_numpy(np.asarray(stand_in.tensor_for(name, s))) for name, s in golden["keys"].items()}
-    torch.save(state, folder / "weights.pth")
-    cv2.imwrite(str(folder / "picture.png"), stand_in.image())
-    yield golden, folder / "weights.pth", folder / "picture.png"
+    torch.save(stand_ins.state(expected["keys"]), folder / "weights.pth")
+    cv2.imwrite(str(folder / "picture.png"), stand_ins.generator().image())
+    yield expected, folder / "weights.pth", folder / "picture.png"
     (folder / "weights.pth").unlink()  # up to 200 MB
 
 

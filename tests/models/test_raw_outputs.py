@@ -8,8 +8,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import pytest
+import stand_ins
 import torch
-from models import golden
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -45,8 +45,8 @@ def network_input(picture: np.ndarray, config: Config) -> Tensor:
 
 @pytest.fixture(scope="module", params=["yolact_base", "yolact_darknet53", MMDET])
 def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    expected = golden.outputs(request.param)
-    state = golden.state(expected["keys"])
+    expected = stand_ins.outputs(request.param)
+    state = stand_ins.state(expected["keys"])
     path: Path = tmp_path_factory.mktemp("weights") / f"{request.param}.pth"
     torch.save({"state_dict": state, "meta": {}} if request.param == MMDET else state, path)
     checkpoint = read_checkpoint(path)
@@ -54,7 +54,7 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     config = choose_config(checkpoint)
     model = Yolact(config).eval()
     assert load_into(model, checkpoint) == []
-    picture = np.ascontiguousarray(golden.generator().image()[:, :, ::-1])
+    picture = np.ascontiguousarray(stand_ins.generator().image()[:, :, ::-1])
     images = network_input(picture, config)
     with torch.inference_mode():
         return Run(config, images, model(images), expected["raw"])
