@@ -332,7 +332,8 @@ const uint64_t* exchange(const char* intrinsic, unsigned mask, uint64_t value, i
   if ((mask & mine) == 0) fail(std::string("calls ") + intrinsic + " with a mask that leaves itself out");
   // A full mask names the lanes that the warp has: the last warp of a block may be short.
   const unsigned everybody = mask & here.lanes();
-  if (mask != 0xffffffffu && everybody != mask) fail(std::string("calls ") + intrinsic + " with lanes that are not there");
+  if (mask != 0xffffffffu && everybody != mask)
+    fail(std::string("calls ") + intrinsic + " with lanes that are not there");
   Meeting& warp = here.warp();
   warp.given[here.lane()] = value;
   here.meet(warp, mine, everybody, intrinsic, mask, line);

@@ -202,8 +202,8 @@ void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, dim3 blo
 template <class T>
 using Shared = simt::Pointer<T>;
 
-#define SHARED(T, name, n)                  \
-  static const char simt_site_##name = 0;   \
+#define SHARED(T, name, n)                \
+  static const char simt_site_##name = 0; \
   const Shared<T> name(&simt::shared_array(&simt_site_##name, #name, sizeof(T) * (n)), 0)
 
 template <class T>
