@@ -7,7 +7,7 @@
 // switch at every atomic, and the results must be the same to the bit (`Schedule`).
 //
 // A kernel declares shared memory by SHARED(T, name, n) or dynamic_shared<T>(), passes it on as Shared<T>, and is
-// launched by LAUNCH (csrc/cuda/launch.cuh has the same words for nvcc). Nothing else differs from CUDA C++.
+// launched by LAUNCH: words that mean the plain thing to nvcc. Nothing else differs from CUDA C++.
 #pragma once
 
 #include <algorithm>
