@@ -5,11 +5,12 @@ PYTHON ?= $(VENV)/bin/python
 PIP = $(PYTHON) -m pip install --quiet --disable-pip-version-check
 CLANG_FORMAT = $(PYTHON) -c 'import clang_format, sys; sys.exit(clang_format.clang_format())'
 STAMPS = build/stamps/$(subst /,_,$(PYTHON))
-NATIVE = $(wildcard csrc/*/*.cpp csrc/*/*.h) CMakeLists.txt setup.py pyproject.toml
+NATIVE = $(wildcard csrc/*/*.cpp csrc/*/*.h csrc/*/*.cu csrc/*/*.cuh cmake/*) CMakeLists.txt setup.py pyproject.toml
 CXX_SOURCES = $(wildcard csrc/*/*.cpp csrc/*/*.h csrc/*/*.cu csrc/*/*.cuh tests/csrc/*.cpp tests/csrc/*.h)
 SANITIZE = build/sanitize
+SIMT = build/simt
 
-.PHONY: help demo test lint format test-cpp test-python build bench clean
+.PHONY: help demo test lint format test-cpp test-python build build-simt bench clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -36,8 +37,13 @@ test-cpp: $(STAMPS)/dev  ## the kernels as plain executables under AddressSaniti
 	CTEST_OUTPUT_ON_FAILURE=1 $(PYTHON) -m cmake --build $(SANITIZE) --target test
 
 # Threads that wait give their core up: on a machine with other work that is many times as fast.
-test-python: $(STAMPS)/dev  ## pytest
+test-python: build-simt  ## pytest
 	OMP_WAIT_POLICY=PASSIVE $(PYTHON) -m pytest
+
+build-simt: $(STAMPS)/dev  ## the CUDA kernels for the CPU, as operators, for the tests
+	$(PYTHON) -m cmake -S . -B $(SIMT) -DYOLACT_SIMT=ON -DYOLACT_WERROR=ON -DYOLACT_OUTPUT_DIR=$(CURDIR)/$(SIMT)/lib \
+	  -DYOLACT_TORCH_DIR=$$($(PYTHON) -c 'import torch, os; print(os.path.dirname(torch.__file__))')
+	$(PYTHON) -m cmake --build $(SIMT) --parallel
 
 build: $(STAMPS)/dev  ## compile the native parts again, in place
 	$(PYTHON) setup.py -q build_ext --inplace

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,3 +26,25 @@ def shared_path(relative: str) -> Path:
     if not path.exists():
         skip_or_fail("shared", f"the shared test data are not here ({path})")
     return path
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run each test of an operator on every backend, but those that say that they gain nothing from the others."""
+    from backends import BACKENDS
+
+    if metafunc.definition.path.parent == ROOT / "tests" / "ops":
+        names = BACKENDS[:1] if metafunc.definition.get_closest_marker("cpu_only") else BACKENDS
+        metafunc.parametrize("backend", names, indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def backend(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The backend under test: where the operators' kernels run while the test lasts."""
+    name = getattr(request, "param", "cpu")
+    if name == "cpu":
+        yield name
+        return
+    from backends import running_on
+
+    with running_on(name, skip_or_fail):
+        yield name

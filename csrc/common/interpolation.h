@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "host_device.h"
+
 namespace yolact {
 
 // Where one output coordinate falls between two inputs: value = weight0 * in[index0] + weight1 * in[index1].
@@ -12,7 +14,7 @@ struct Tap {
 };
 
 // The tap of output coordinate `i` when `in` samples are stretched over `out`. scale = float(in) / out.
-inline Tap tap(int64_t i, int64_t in, float scale) {
+YOLACT_HD Tap tap(int64_t i, int64_t in, float scale) {
   float position = scale * (static_cast<float>(i) + 0.5f) - 0.5f;
   if (position < 0.0f) position = 0.0f;
   int32_t index0 = static_cast<int32_t>(position);

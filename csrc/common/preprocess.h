@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "parallel.h"
+#include "stream.h"
 
 namespace yolact {
 
@@ -19,6 +20,9 @@ struct PreprocessArguments {
 
 namespace cpu {
 void preprocess(const PreprocessArguments& arguments, const Parallel& parallel);
+}
+namespace cuda {
+void preprocess(const PreprocessArguments& arguments, Stream stream);
 }
 
 }  // namespace yolact

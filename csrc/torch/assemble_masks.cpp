@@ -7,10 +7,10 @@
 namespace yolact {
 namespace {
 
-Tensor assemble_masks_cpu(const Tensor& prototypes, const Tensor& coefficients, const Tensor& boxes,
-                          std::vector<int64_t> size, std::optional<Tensor> count, std::string layout,
-                          std::string box_unit, std::string activation, double threshold, std::string crop,
-                          double padding, std::optional<Tensor> source_region, bool packed) {
+Tensor assemble_masks(const Tensor& prototypes, const Tensor& coefficients, const Tensor& boxes,
+                      std::vector<int64_t> size, std::optional<Tensor> count, std::string layout, std::string box_unit,
+                      std::string activation, double threshold, std::string crop, double padding,
+                      std::optional<Tensor> source_region, bool packed) {
   AssembleMasksArguments arguments{};
   set_assemble_arguments(arguments, prototypes, coefficients, boxes, count, layout, box_unit, activation, threshold,
                          crop, padding, source_region);
@@ -30,6 +30,6 @@ Tensor assemble_masks_cpu(const Tensor& prototypes, const Tensor& coefficients, 
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(yolact, CPU, m) { m.impl("assemble_masks", TORCH_BOX(&assemble_masks_cpu)); }
+YOLACT_REGISTER(assemble_masks)
 
 }  // namespace yolact

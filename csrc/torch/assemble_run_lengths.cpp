@@ -7,7 +7,7 @@
 namespace yolact {
 namespace {
 
-std::tuple<Tensor, Tensor, Tensor, Tensor> assemble_run_lengths_cpu(
+std::tuple<Tensor, Tensor, Tensor, Tensor> assemble_run_lengths(
     const Tensor& prototypes, const Tensor& coefficients, const Tensor& boxes, const Tensor& sizes,
     std::optional<Tensor> count, int64_t capacity, std::string layout, std::string box_unit, std::string activation,
     double threshold, std::string crop, double padding, std::optional<Tensor> source_region) {
@@ -39,6 +39,6 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> assemble_run_lengths_cpu(
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(yolact, CPU, m) { m.impl("assemble_run_lengths", TORCH_BOX(&assemble_run_lengths_cpu)); }
+YOLACT_REGISTER(assemble_run_lengths)
 
 }  // namespace yolact

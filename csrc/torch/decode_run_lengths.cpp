@@ -7,8 +7,8 @@
 namespace yolact {
 namespace {
 
-Tensor decode_run_lengths_cpu(const Tensor& data, const Tensor& length, const Tensor& needed, const Tensor& sizes,
-                              std::vector<int64_t> size) {
+Tensor decode_run_lengths(const Tensor& data, const Tensor& length, const Tensor& needed, const Tensor& sizes,
+                          std::vector<int64_t> size) {
   check_shape(data, "data", {-1, -1});
   const int64_t count = data.size(0), capacity = data.size(1);
   check_shape(length, "length", {count});
@@ -47,6 +47,6 @@ Tensor decode_run_lengths_cpu(const Tensor& data, const Tensor& length, const Te
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(yolact, CPU, m) { m.impl("decode_run_lengths", TORCH_BOX(&decode_run_lengths_cpu)); }
+YOLACT_REGISTER(decode_run_lengths)
 
 }  // namespace yolact

@@ -20,7 +20,7 @@ FloatView view_of(const Tensor& tensor, const char* name) {
   return view;
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> detect_cpu(
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> detect(
     const Tensor& box_deltas, const Tensor& class_logits, const Tensor& priors, double score_threshold,
     bool second_threshold, double iou_threshold, int64_t top_k, int64_t max_detections, bool across_classes,
     std::string method, std::vector<double> variances, std::optional<double> max_log_size, bool clip, double union_eps,
@@ -77,6 +77,6 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> detect_cpu(
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(yolact, CPU, m) { m.impl("detect", TORCH_BOX(&detect_cpu)); }
+YOLACT_REGISTER(detect)
 
 }  // namespace yolact

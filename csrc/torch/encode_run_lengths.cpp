@@ -7,7 +7,7 @@
 namespace yolact {
 namespace {
 
-std::tuple<Tensor, Tensor, Tensor, Tensor> encode_run_lengths_cpu(const Tensor& masks, int64_t capacity) {
+std::tuple<Tensor, Tensor, Tensor, Tensor> encode_run_lengths(const Tensor& masks, int64_t capacity) {
   check_shape(masks, "masks", {-1, -1, -1});
   check_dtype(masks, "masks", {ScalarType::Bool, ScalarType::Byte});
   STD_TORCH_CHECK(capacity > 0, "capacity must be at least 1, got ", capacity);
@@ -35,6 +35,6 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> encode_run_lengths_cpu(const Tensor& 
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(yolact, CPU, m) { m.impl("encode_run_lengths", TORCH_BOX(&encode_run_lengths_cpu)); }
+YOLACT_REGISTER(encode_run_lengths)
 
 }  // namespace yolact

@@ -10,11 +10,11 @@
 namespace yolact {
 namespace {
 
-std::tuple<Tensor, Tensor, Tensor, Tensor> fast_nms_cpu(const Tensor& boxes, const Tensor& scores, double iou_threshold,
-                                                        int64_t top_k, int64_t max_detections,
-                                                        std::optional<double> score_threshold, bool across_classes,
-                                                        std::string method, double union_eps, bool plus_one,
-                                                        bool suppress_equal) {
+std::tuple<Tensor, Tensor, Tensor, Tensor> fast_nms(const Tensor& boxes, const Tensor& scores, double iou_threshold,
+                                                    int64_t top_k, int64_t max_detections,
+                                                    std::optional<double> score_threshold, bool across_classes,
+                                                    std::string method, double union_eps, bool plus_one,
+                                                    bool suppress_equal) {
   check_shape(boxes, "boxes", {-1, -1, 4});
   check_dtype(boxes, "boxes", {ScalarType::Float});
   const int64_t batch = boxes.size(0), count = boxes.size(1);
@@ -50,6 +50,6 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> fast_nms_cpu(const Tensor& boxes, con
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(yolact, CPU, m) { m.impl("fast_nms", TORCH_BOX(&fast_nms_cpu)); }
+YOLACT_REGISTER(fast_nms)
 
 }  // namespace yolact

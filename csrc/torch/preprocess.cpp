@@ -7,8 +7,8 @@
 namespace yolact {
 namespace {
 
-Tensor preprocess_cpu(const Tensor& pictures, std::vector<int64_t> size, std::vector<double> mean,
-                      std::vector<double> std, bool round_to_uint8) {
+Tensor preprocess(const Tensor& pictures, std::vector<int64_t> size, std::vector<double> mean, std::vector<double> std,
+                  bool round_to_uint8) {
   check_shape(pictures, "pictures", {-1, -1, -1, 3});
   check_dtype(pictures, "pictures", {ScalarType::Byte});
   STD_TORCH_CHECK(size.size() == 2, "size must be two numbers");
@@ -33,12 +33,19 @@ Tensor preprocess_cpu(const Tensor& pictures, std::vector<int64_t> size, std::ve
   }
   arguments.round_to_uint8 = round_to_uint8;
   arguments.output = output.mutable_data_ptr<float>();
+  if constexpr (kHasCudaKernels) {
+    if (is_for_cuda(pictures)) {
+      const CudaScope scope(pictures);
+      cuda::preprocess(arguments, scope.stream);
+      return output;
+    }
+  }
   cpu::preprocess(arguments, torch_threads());
   return output;
 }
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(yolact, CPU, m) { m.impl("preprocess", TORCH_BOX(&preprocess_cpu)); }
+YOLACT_REGISTER(preprocess)
 
 }  // namespace yolact

@@ -2,7 +2,7 @@
 // yolact/ops; each operator is implemented in the file of its name, per device.
 #include "support.h"
 
-STABLE_TORCH_LIBRARY(yolact, m) {
+YOLACT_STABLE_LIBRARY(YOLACT_LIBRARY, m) {
   m.def(
       "fast_nms(Tensor boxes, Tensor scores, *, float iou_threshold, int top_k, SymInt max_detections,"
       " float? score_threshold, bool across_classes, str method, float union_eps, bool plus_one, bool suppress_equal)"
@@ -25,4 +25,5 @@ STABLE_TORCH_LIBRARY(yolact, m) {
       " -> (Tensor data, Tensor length, Tensor needed, Tensor size)");
   m.def("decode_run_lengths(Tensor data, Tensor length, Tensor needed, Tensor sizes, SymInt[2] size) -> Tensor");
   m.def("preprocess(Tensor pictures, SymInt[2] size, float[3] mean, float[3] std, *, bool round_to_uint8) -> Tensor");
+  m.def("current_stream(int device) -> int");
 }

@@ -1,6 +1,11 @@
-// What every operator's glue needs: checks that print the value they got, allocation, torch's threads.
+// What every operator's glue needs: checks that print the value they got, allocation, torch's threads and streams.
+//
+// One function serves every device. It is compiled twice: into the package, where CPU tensors go to the kernels of
+// csrc/cpu and CUDA tensors to those of csrc/cuda, and with YOLACT_SIMT into a library for tests, `yolact_simt::<op>`,
+// where CPU tensors go to the kernels of csrc/cuda too.
 #pragma once
 
+#include <torch/csrc/stable/accelerator.h>
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
@@ -15,6 +20,25 @@
 #include "../common/half.h"
 #include "../common/parallel.h"
 #include "../common/run_lengths.h"
+#include "../common/stream.h"
+
+#if defined(YOLACT_SIMT)
+#define YOLACT_LIBRARY yolact_simt
+#else
+#define YOLACT_LIBRARY yolact
+#endif
+#define YOLACT_STABLE_LIBRARY(library, m) STABLE_TORCH_LIBRARY(library, m)  // so that the name above is expanded
+#define YOLACT_STABLE_IMPL(library, key, m) STABLE_TORCH_LIBRARY_IMPL(library, key, m)
+
+// Registers the function `name` as the operator of that name, for every kind of tensors the build has kernels for.
+#if defined(YOLACT_CUDA)
+#define YOLACT_REGISTER(name)                                                     \
+  YOLACT_STABLE_IMPL(YOLACT_LIBRARY, CPU, m) { m.impl(#name, TORCH_BOX(&name)); } \
+  YOLACT_STABLE_IMPL(YOLACT_LIBRARY, CUDA, m) { m.impl(#name, TORCH_BOX(&name)); }
+#else
+#define YOLACT_REGISTER(name) \
+  YOLACT_STABLE_IMPL(YOLACT_LIBRARY, CPU, m) { m.impl(#name, TORCH_BOX(&name)); }
+#endif
 
 namespace yolact {
 
@@ -77,6 +101,50 @@ inline Parallel torch_threads() {
   return {static_cast<int>(torch::stable::get_num_threads()), [](int64_t count, int64_t grain, const Range& body) {
             if (count > 0) torch::stable::parallel_for(0, count, grain, body);
           }};
+}
+
+// Whether there are kernels of csrc/cuda in this library at all: what calls them stands under `if constexpr`.
+#if defined(YOLACT_CUDA) || defined(YOLACT_SIMT)
+constexpr bool kHasCudaKernels = true;
+#else
+constexpr bool kHasCudaKernels = false;
+#endif
+
+// Whether the kernels of csrc/cuda take this tensor.
+inline bool is_for_cuda(const Tensor& tensor) {
+#if defined(YOLACT_SIMT)
+  (void)tensor;
+  return true;
+#else
+  return !tensor.is_cpu();
+#endif
+}
+
+// The current stream of a device; throws where torch is a CPU build.
+Stream current_stream(int32_t device);
+
+// While it lives, launches go to the tensors' device, on its current stream.
+#if defined(YOLACT_SIMT)
+struct CudaScope {
+  explicit CudaScope(const Tensor&) {}
+  Stream stream = nullptr;
+};
+#else
+struct CudaScope {
+  explicit CudaScope(const Tensor& like)
+      : guard(like.get_device_index()), stream(current_stream(like.get_device_index())) {}
+  torch::stable::accelerator::DeviceGuard guard;
+  Stream stream;
+};
+#endif
+
+// Memory that a call needs beside its arguments; torch's allocator keeps it from others until the stream is past it.
+inline Tensor workspace_on(const Tensor& like, int64_t bytes) { return empty_on(like, {bytes}, ScalarType::Byte); }
+
+// Tensors of one call lie on one device.
+inline void check_same_device(const Tensor& tensor, const char* name, const Tensor& like) {
+  STD_TORCH_CHECK(tensor.is_cpu() == like.is_cpu() && tensor.get_device_index() == like.get_device_index(), name,
+                  " must be on the device of the other tensors");
 }
 
 }  // namespace yolact

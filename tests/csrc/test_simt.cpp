@@ -5,6 +5,7 @@
 
 #include "../../csrc/simt/simt.h"
 #include "check.h"
+#include "schedules.h"
 
 namespace {
 
@@ -76,15 +77,6 @@ __global__ void lost_update_kernel(int* counter, int* tickets) {
   const int seen = *counter;
   atomicAdd(tickets, 1);
   *counter = seen + 1;
-}
-
-std::vector<simt::Schedule> schedules() {
-  using S = simt::Schedule;
-  return {{S::kForward, 0, false},
-          {S::kBackward, 0, false},
-          {S::kShuffled, 1, false},
-          {S::kShuffled, 2, true},
-          {S::kForward, 0, true}};
 }
 
 template <class Launch>

@@ -1,0 +1,16 @@
+# The CUDA kernels as a static library, by nvcc. No contraction and no fast-math: the results are those of csrc/cpu.
+set(YOLACT_CUDA_ARCHS "" CACHE STRING "GPU architectures, such as 80;90; all that are supported by default")
+if(NOT YOLACT_CUDA_ARCHS)
+  # 90 and 120 also as PTX, from which a driver compiles for what is newer.
+  set(YOLACT_CUDA_ARCHS 75-real 80-real 86-real 87-real 89-real 90 100-real 120)
+endif()
+set(CMAKE_CUDA_ARCHITECTURES ${YOLACT_CUDA_ARCHS})
+set(CMAKE_CUDA_STANDARD 17)
+set(CMAKE_CUDA_STANDARD_REQUIRED ON)
+set(CMAKE_CUDA_VISIBILITY_PRESET hidden)
+set(CMAKE_CUDA_RUNTIME_LIBRARY Static)
+enable_language(CUDA)
+
+add_library(yolact_cuda STATIC ${cuda_sources})
+target_compile_options(yolact_cuda PRIVATE -fmad=false --Werror=all-warnings -Xptxas=-v,-warn-spills,-warn-lmem-usage
+                                           -Xcompiler=-Wall,-Wextra,-ffp-contract=off)
