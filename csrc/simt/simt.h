@@ -2,9 +2,18 @@
 // header. One fiber a thread of the block, one block at a time. What a GPU would silently get wrong is an error here
 // that names kernel, block and thread:
 //   - a barrier, or a warp intrinsic, that a thread it needs never reaches, or that threads reach at different lines;
-//   - an access to shared memory outside its array, or a read of what no thread of the block has written.
-// What is left is a race, and shows as a difference: blocks and threads run forward, backward or shuffled, and may
-// switch at every atomic, and the results must be the same to the bit (`Schedule`).
+//   - a mask that leaves its caller out, or a shuffle from a lane that takes no part;
+//   - an access to shared memory outside its array, or a read of what no thread of the block has written;
+//   - a race on shared memory: two threads at the same bytes, one of them to write, with neither a barrier between the
+//     accesses nor, within a warp, a __syncwarp (shuffles and votes order no memory). It is found in every order of the
+//     threads, not only where it changes the result;
+//   - a launch that a device would refuse.
+// What is left are races on global memory, and show as a difference: blocks and threads run forward, backward or
+// shuffled, and may switch at every atomic, and the results must be the same to the bit (`Schedule`). For accesses out
+// of bounds there, compile with AddressSanitizer: simt tells it of its fibers.
+//
+// Not noticed: a barrier of a function that threads reach through different calls of it; host memory that a kernel
+// reads; fences, as blocks run one after the other.
 //
 // A kernel declares shared memory by SHARED(T, name, n) or dynamic_shared<T>(), passes it on as Shared<T>, and is
 // launched by LAUNCH: words that mean the plain thing to nvcc. Nothing else differs from CUDA C++.
@@ -54,29 +63,87 @@ Schedule& schedule();
 // Runs every block of a grid; throws Error.
 void run(const char* kernel, dim3 grid, dim3 block, size_t dynamic_bytes, const std::function<void()>& body);
 
+// A place in a kernel: all threads must come to a barrier or an intrinsic at the same.
+struct Line {
+  const char* file;
+  int number;
+  static Line here(const char* file = __builtin_FILE(), int number = __builtin_LINE()) { return {file, number}; }
+};
+
 // For the running fiber. An Error names it.
 [[noreturn]] void fail(const std::string& what);
 void before_atomic();
-void barrier(int line);
-int barrier_sum(int value, int line);  // of all threads' values
+int barrier(const char* intrinsic, int value, Line line);  // gives the sum of all threads' values
+int lane();
+unsigned lanes();  // of its warp, which there are: the last warp of a block may be short
 
 // Waits for the lanes of `mask`, each with its value, and returns them all.
-const uint64_t* exchange(const char* intrinsic, unsigned mask, uint64_t value, int line);
-int lane();
+const uint64_t* exchange(const char* intrinsic, unsigned mask, uint64_t value, Line line);
+void sync_warp(unsigned mask, Line line);
 
 // An array in the block's shared memory; the same one for every thread that comes by the same `site`.
-struct SharedArray {
-  std::string name;
-  size_t bytes = 0;
-  unsigned char* data = nullptr;
-  unsigned char* written = nullptr;  // a flag a byte
-};
+class SharedArray;
 SharedArray& shared_array(const void* site, const char* name, size_t bytes);
 SharedArray& dynamic_array();
 
-// An element of shared memory: reads and writes are checked.
+// Where the element `index`, of `size` bytes, lies. Checks that the running fiber may do that to it now.
+enum class Access { kRead, kWrite, kAtomic };
+unsigned char* access(SharedArray& array, ptrdiff_t index, size_t size, Access access);
+
 template <class T>
-class Element;
+class Pointer;
+
+// What a plain T& to shared memory is to nvcc. It is used where it stands: one that is kept (`auto value = array[i]`
+// copies a T in CUDA) does not compile.
+template <class T>
+class Element {
+  static_assert(std::is_trivially_copyable<T>::value, "shared memory holds plain values");
+
+ public:
+  Element(SharedArray* array, ptrdiff_t index) : array_(array), index_(index) {}
+  Element(const Element&) = delete;
+
+  operator T() && { return get(Access::kRead); }
+  void operator=(const T& value) && { set(value, Access::kWrite); }
+  void operator=(Element&& other) && { set(other.get(Access::kRead), Access::kWrite); }
+  void operator+=(const T& value) && {
+    change([&](T old) { return old + value; }, Access::kWrite);
+  }
+  void operator-=(const T& value) && {
+    change([&](T old) { return old - value; }, Access::kWrite);
+  }
+  void operator|=(const T& value) && {
+    change([&](T old) { return old | value; }, Access::kWrite);
+  }
+  void operator&=(const T& value) && {
+    change([&](T old) { return old & value; }, Access::kWrite);
+  }
+  void operator^=(const T& value) && {
+    change([&](T old) { return old ^ value; }, Access::kWrite);
+  }
+  Pointer<T> operator&() && { return Pointer<T>(array_, index_); }
+
+  // Returns the old value.
+  template <class Change>
+  T change(Change change, Access kind) {
+    const T old = get(kind == Access::kAtomic ? kind : Access::kRead);
+    set(static_cast<T>(change(old)), kind);
+    return old;
+  }
+
+ private:
+  T get(Access kind) const {
+    T value;
+    std::memcpy(&value, access(*array_, index_, sizeof(T), kind), sizeof(T));
+    return value;
+  }
+  void set(const T& value, Access kind) const {
+    std::memcpy(access(*array_, index_, sizeof(T), kind), &value, sizeof(T));
+  }
+
+  SharedArray* array_;
+  ptrdiff_t index_;  // in units of T
+};
 
 // What a plain T* to shared memory is to nvcc.
 template <class T>
@@ -91,49 +158,7 @@ class Pointer {
 
  private:
   SharedArray* array_ = nullptr;
-  ptrdiff_t index_ = 0;  // in units of T
-};
-
-template <class T>
-class Element {
-  static_assert(std::is_trivially_copyable<T>::value, "shared memory holds plain values");
-
- public:
-  Element(SharedArray* array, ptrdiff_t index) : array_(array), index_(index) {}
-  Element(const Element&) = default;
-
-  operator T() const {
-    check_bounds();
-    for (size_t i = 0; i < sizeof(T); ++i)
-      if (!array_->written[offset() + i]) fail("reads " + place() + ", which no thread has written");
-    T value;
-    std::memcpy(&value, array_->data + offset(), sizeof(T));
-    return value;
-  }
-  const Element& operator=(const T& value) const {
-    check_bounds();
-    std::memcpy(array_->data + offset(), &value, sizeof(T));
-    std::memset(array_->written + offset(), 1, sizeof(T));
-    return *this;
-  }
-  const Element& operator=(const Element& other) const { return *this = static_cast<T>(other); }
-  const Element& operator+=(const T& value) const { return *this = static_cast<T>(static_cast<T>(*this) + value); }
-  const Element& operator-=(const T& value) const { return *this = static_cast<T>(static_cast<T>(*this) - value); }
-  const Element& operator|=(const T& value) const { return *this = static_cast<T>(static_cast<T>(*this) | value); }
-  const Element& operator&=(const T& value) const { return *this = static_cast<T>(static_cast<T>(*this) & value); }
-  const Element& operator^=(const T& value) const { return *this = static_cast<T>(static_cast<T>(*this) ^ value); }
-  Pointer<T> operator&() const { return Pointer<T>(array_, index_); }
-
- private:
-  size_t offset() const { return static_cast<size_t>(index_) * sizeof(T); }
-  std::string place() const { return array_->name + "[" + std::to_string(index_) + "]"; }
-  void check_bounds() const {
-    if (index_ < 0 || offset() + sizeof(T) > array_->bytes)
-      fail("touches " + place() + ", but it has " + std::to_string(array_->bytes / sizeof(T)) + " elements");
-  }
-
-  SharedArray* array_;
-  ptrdiff_t index_;
+  ptrdiff_t index_ = 0;
 };
 
 template <class T>
@@ -152,10 +177,12 @@ T from_bits(uint64_t bits) {
 }
 
 template <class T>
-T shuffle(const char* intrinsic, unsigned mask, T value, int source, int line) {
+T shuffle(const char* intrinsic, unsigned mask, T value, int source, Line line) {
   const uint64_t* values = exchange(intrinsic, mask, to_bits(value), line);
-  const bool given = source >= 0 && source < warpSize && (mask >> source & 1);
-  return given ? from_bits<T>(values[source]) : value;  // a lane outside keeps its own, as on the device
+  if (source < 0 || source >= warpSize) return value;  // beyond the warp a lane keeps its own, as on the device
+  if ((mask & lanes() & 1u << source) == 0)
+    fail(std::string("reads lane ") + std::to_string(source) + " by " + intrinsic + ", which takes no part in it");
+  return from_bits<T>(values[source]);
 }
 
 // An atomic on global memory, or on an element of shared memory.
@@ -170,9 +197,7 @@ T atomic(T* address, Change change) {
 template <class T, class Change>
 T atomic(Pointer<T> address, Change change) {
   before_atomic();
-  const T old = *address;
-  *address = change(old);
-  return old;
+  return (*address).change(change, Access::kAtomic);
 }
 
 template <class P>
@@ -210,47 +235,47 @@ Shared<T> dynamic_shared() {
   return Shared<T>(&simt::dynamic_array(), 0);
 }
 
-// The intrinsics, with the line they are called from: all threads must meet at the same.
-inline void __syncthreads(int line = __builtin_LINE()) { simt::barrier(line); }
-inline int __syncthreads_count(int predicate, int line = __builtin_LINE()) {
-  return simt::barrier_sum(predicate != 0, line);
+// The intrinsics, with the line they are called from.
+inline void __syncthreads(simt::Line line = simt::Line::here()) { simt::barrier("__syncthreads", 0, line); }
+inline int __syncthreads_count(int predicate, simt::Line line = simt::Line::here()) {
+  return simt::barrier("__syncthreads_count", predicate != 0, line);
 }
-inline int __syncthreads_or(int predicate, int line = __builtin_LINE()) {
-  return simt::barrier_sum(predicate != 0, line) != 0;
+inline int __syncthreads_or(int predicate, simt::Line line = simt::Line::here()) {
+  return simt::barrier("__syncthreads_or", predicate != 0, line) != 0;
 }
-inline int __syncthreads_and(int predicate, int line = __builtin_LINE()) {
-  return simt::barrier_sum(predicate == 0, line) == 0;
+inline int __syncthreads_and(int predicate, simt::Line line = simt::Line::here()) {
+  return simt::barrier("__syncthreads_and", predicate == 0, line) == 0;
 }
-inline void __syncwarp(unsigned mask = 0xffffffffu, int line = __builtin_LINE()) {
-  simt::exchange("__syncwarp", mask, 0, line);
+inline void __syncwarp(unsigned mask = 0xffffffffu, simt::Line line = simt::Line::here()) {
+  simt::sync_warp(mask, line);
 }
-inline unsigned __ballot_sync(unsigned mask, int predicate, int line = __builtin_LINE()) {
+inline unsigned __ballot_sync(unsigned mask, int predicate, simt::Line line = simt::Line::here()) {
   const uint64_t* values = simt::exchange("__ballot_sync", mask, predicate != 0, line);
   unsigned ballot = 0;
   for (int i = 0; i < warpSize; ++i)
-    if (mask >> i & 1) ballot |= static_cast<unsigned>(values[i]) << i;
+    if (mask & simt::lanes() & 1u << i) ballot |= static_cast<unsigned>(values[i]) << i;
   return ballot;
 }
-inline int __any_sync(unsigned mask, int predicate, int line = __builtin_LINE()) {
+inline int __any_sync(unsigned mask, int predicate, simt::Line line = simt::Line::here()) {
   return __ballot_sync(mask, predicate, line) != 0;
 }
-inline int __all_sync(unsigned mask, int predicate, int line = __builtin_LINE()) {
-  return __ballot_sync(mask, predicate, line) == mask;
+inline int __all_sync(unsigned mask, int predicate, simt::Line line = simt::Line::here()) {
+  return __ballot_sync(mask, predicate == 0, line) == 0;
 }
 template <class T>
-T __shfl_sync(unsigned mask, T value, int source, int line = __builtin_LINE()) {
+T __shfl_sync(unsigned mask, T value, int source, simt::Line line = simt::Line::here()) {
   return simt::shuffle("__shfl_sync", mask, value, source & (warpSize - 1), line);
 }
 template <class T>
-T __shfl_up_sync(unsigned mask, T value, unsigned delta, int line = __builtin_LINE()) {
+T __shfl_up_sync(unsigned mask, T value, unsigned delta, simt::Line line = simt::Line::here()) {
   return simt::shuffle("__shfl_up_sync", mask, value, simt::lane() - static_cast<int>(delta), line);
 }
 template <class T>
-T __shfl_down_sync(unsigned mask, T value, unsigned delta, int line = __builtin_LINE()) {
+T __shfl_down_sync(unsigned mask, T value, unsigned delta, simt::Line line = simt::Line::here()) {
   return simt::shuffle("__shfl_down_sync", mask, value, simt::lane() + static_cast<int>(delta), line);
 }
 template <class T>
-T __shfl_xor_sync(unsigned mask, T value, int lanes, int line = __builtin_LINE()) {
+T __shfl_xor_sync(unsigned mask, T value, int lanes, simt::Line line = simt::Line::here()) {
   return simt::shuffle("__shfl_xor_sync", mask, value, simt::lane() ^ lanes, line);
 }
 inline void __threadfence() {}

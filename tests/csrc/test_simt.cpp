@@ -9,12 +9,16 @@
 
 namespace {
 
+constexpr unsigned kAll = 0xffffffffu;
+
+// Right kernels.
+
 // The sum of 1..n by warp shuffles, shared memory and one atomic a block.
 __global__ void sum_kernel(const int* input, int n, int* output) {
   SHARED(int, partial, 32);
   const int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
   int value = i < n ? input[i] : 0;
-  for (int delta = 16; delta > 0; delta /= 2) value += __shfl_down_sync(0xffffffffu, value, delta);
+  for (int delta = 16; delta > 0; delta /= 2) value += __shfl_down_sync(kAll, value, delta);
   if (threadIdx.x % 32 == 0) partial[threadIdx.x / 32] = value;
   __syncthreads();
   if (threadIdx.x == 0) {
@@ -24,59 +28,225 @@ __global__ void sum_kernel(const int* input, int n, int* output) {
   }
 }
 
-// Counts of even numbers, by votes and by a barrier that counts; both must agree.
+// Counts of even numbers, by votes and by a barrier that counts; both must agree. The last warp may be short.
 __global__ void votes_kernel(const int* input, int* output) {
   const bool even = input[threadIdx.x] % 2 == 0;
-  const unsigned ballot = __ballot_sync(0xffffffffu, even);
+  const unsigned ballot = __ballot_sync(kAll, even);
   Shared<int> counts = dynamic_shared<int>();
   if (threadIdx.x % 32 == 0) counts[threadIdx.x / 32] = __popc(ballot);
   const int all = __syncthreads_count(even);
   int voted = 0;
   for (unsigned w = 0; w < (blockDim.x + 31) / 32; ++w) voted += counts[w];
-  output[threadIdx.x] = all == voted ? all : -1;
+  const bool agree = all == voted && __any_sync(kAll, even) && !__all_sync(kAll, even) && __all_sync(kAll, 7) &&
+                     !__any_sync(kAll, 0) && __syncthreads_or(threadIdx.x == 3) && !__syncthreads_or(0) &&
+                     __syncthreads_and(1) && !__syncthreads_and(threadIdx.x != 3);
+  output[threadIdx.x] = agree ? all : -1;
 }
 
-__global__ void missed_barrier_kernel() {
+// Every atomic, on memory that the caller or the block has; what it returns counts, too.
+template <class P>
+__device__ void all_atomics(P memory, int* returned) {
+  const int i = static_cast<int>(threadIdx.x);
+  atomicAdd(&memory[0], i);
+  atomicMax(&memory[1], i);
+  atomicMin(&memory[2], i);
+  atomicOr(&memory[3], 1 << i % 8);
+  atomicAnd(&memory[4], ~(1 << i % 8));
+  atomicXor(&memory[5], i);
+  atomicAdd(returned, atomicExch(&memory[6], i));
+  int seen = 0;
+  for (int expected = -1; expected != seen;) {
+    expected = seen;
+    seen = atomicCAS(&memory[7], expected, expected + i);
+  }
+}
+__global__ void atomics_kernel(int* memory, int* returned) {
+  SHARED(int, own, 8);
+  if (threadIdx.x < 8) own[threadIdx.x] = 1000;
+  __syncthreads();
+  all_atomics(own, returned);
+  all_atomics(memory, returned);
+  __syncthreads();
+  if (threadIdx.x < 6 && own[threadIdx.x] != 1000) memory[8 + threadIdx.x] = own[threadIdx.x];
+  if (threadIdx.x == 6) atomicAdd(returned, own[6]);
+}
+
+// Passes values through shared memory within a warp, and bytes that lie side by side.
+__global__ void warp_kernel(int* output) {
+  SHARED(int, tile, 64);
+  SHARED(unsigned char, bytes, 64);
+  bytes[threadIdx.x] = static_cast<unsigned char>(threadIdx.x);
+  for (int round = 0; round < 3; ++round) {
+    tile[threadIdx.x] = round;
+    __syncwarp();
+    output[threadIdx.x] += tile[threadIdx.x ^ 1] + bytes[threadIdx.x ^ 2];
+    __syncwarp();
+  }
+  const unsigned half = threadIdx.x % 32 < 16 ? 0x0000ffffu : 0xffff0000u;
+  tile[threadIdx.x] = static_cast<int>(threadIdx.x);
+  __syncwarp(half);
+  output[threadIdx.x] += tile[threadIdx.x ^ 8];
+}
+
+// Wrong ones.
+
+__global__ void missed_barrier() {
   if (threadIdx.x != 5) __syncthreads();
 }
-__global__ void divergent_barrier_kernel() {
+__global__ void divergent_barrier() {
   if (threadIdx.x < 7) {
     __syncthreads();
   } else {
     __syncthreads();
   }
 }
-__global__ void missing_lane_kernel(int* output) {
-  if (threadIdx.x != 9) output[threadIdx.x] = __shfl_sync(0xffffffffu, 1, 0);
+__global__ void barrier_in_a_divergent_loop() {
+  for (unsigned i = 0; i < 2 + threadIdx.x / 63; ++i) __syncthreads();
 }
-__global__ void outside_mask_kernel() { __syncwarp(0xfffffffeu); }
-__global__ void out_of_bounds_kernel() {
+__global__ void missing_lane(int* output) {
+  if (threadIdx.x != 9) output[threadIdx.x] = __shfl_sync(kAll, 1, 0);
+}
+__global__ void different_intrinsics(int* output) {
+  output[threadIdx.x] = threadIdx.x < 4 ? __shfl_sync(kAll, 1, 0) : __any_sync(kAll, 1);
+}
+__global__ void left_out_by_its_mask() { __syncwarp(0xfffffffeu); }
+__global__ void overlapping_masks() { __syncwarp(threadIdx.x % 32 < 20 ? 0x000fffffu : 0xffff0000u); }
+__global__ void mask_of_lanes_that_are_not_there() {
+  if (threadIdx.x >= 32) __syncwarp(0x0000ffffu);
+}
+__global__ void shuffle_from_outside_the_mask(int* output) {
+  if (threadIdx.x < 8) output[threadIdx.x] = __shfl_down_sync(0x000000ffu, 1, 1);
+}
+__global__ void shuffle_from_a_lane_that_is_not_there(int* output) {
+  output[threadIdx.x] = __shfl_xor_sync(kAll, 1, 16);
+}
+__global__ void out_of_bounds() {
   SHARED(float, tile, 64);
   tile[threadIdx.x + 1] = 1.0f;
 }
-__global__ void negative_index_kernel() {
+__global__ void negative_index() {
   Shared<int> tile = dynamic_shared<int>();
   tile[static_cast<int>(threadIdx.x) - 1] = 1;
 }
-__global__ void uninitialised_kernel(float* output) {
+__global__ void out_of_dynamic_bounds(float* output) {
+  const Shared<float> second = dynamic_shared<float>() + 64;
+  second[threadIdx.x] = 1.0f;
+  output[threadIdx.x] = second[threadIdx.x];
+}
+__global__ void uninitialised(float* output) {
   SHARED(float, tile, 64);
   if (threadIdx.x != 3) tile[threadIdx.x] = 1.0f;
   __syncthreads();
   output[threadIdx.x] = tile[threadIdx.x];
 }
-// Each thread reads its neighbour's element without a barrier between: right in one order alone.
-__global__ void race_kernel(int* output) {
+__global__ void left_by_the_block_before(int* output) {
+  const Shared<int> sum = dynamic_shared<int>();
+  if (blockIdx.x == 0 && threadIdx.x == 0) sum[0] = 1;
+  __syncthreads();
+  atomicAdd(output, sum[0]);
+}
+__global__ void partly_uninitialised(int* output) {
+  const Shared<int> words = dynamic_shared<int>();
+  const Shared<uint16_t> halves = dynamic_shared<uint16_t>();
+  halves[2 * threadIdx.x] = 0;
+  output[threadIdx.x] = words[threadIdx.x];
+}
+__global__ void read_of_a_neighbours_write(int* output) {
   SHARED(int, tile, 64);
   tile[threadIdx.x] = 0;
   __syncthreads();
   tile[threadIdx.x] = static_cast<int>(threadIdx.x);
-  output[threadIdx.x] = tile[(threadIdx.x + 1) % 64];
+  output[threadIdx.x] = tile[(threadIdx.x + 32) % 64];
 }
+__global__ void write_of_what_others_still_read(int* output) {
+  SHARED(int, tile, 64);
+  for (int round = 0; round < 2; ++round) {
+    if (threadIdx.x == 0) tile[0] = 5;
+    __syncthreads();
+    output[threadIdx.x] = tile[0];
+  }
+}
+__global__ void two_writes() {
+  SHARED(int, tile, 64);
+  tile[threadIdx.x / 2] = 1;
+}
+__global__ void write_beside_an_atomic() {
+  SHARED(int, sum, 1);
+  if (threadIdx.x == 0) sum[0] = 0;
+  __syncthreads();
+  if (threadIdx.x < 32) atomicAdd(&sum[0], 1);
+  if (threadIdx.x == 40) sum[0] = 0;
+}
+__global__ void plain_update() {
+  SHARED(int, sum, 1);
+  if (threadIdx.x == 0) sum[0] = 0;
+  __syncthreads();
+  sum[0] += 1;
+}
+__global__ void missing_warp_barrier(int* output) {
+  SHARED(int, tile, 64);
+  tile[threadIdx.x] = 1;
+  __syncwarp();
+  output[threadIdx.x] = tile[threadIdx.x ^ 1];
+  tile[threadIdx.x] = 2;
+}
+__global__ void shuffles_order_no_memory(int* output) {
+  SHARED(int, tile, 64);
+  tile[threadIdx.x] = 1;
+  __ballot_sync(kAll, 1);
+  output[threadIdx.x] = tile[threadIdx.x ^ 1];
+}
+__global__ void barrier_of_the_other_half(int* output) {
+  SHARED(int, tile, 64);
+  tile[threadIdx.x] = 0;
+  __syncthreads();
+  tile[threadIdx.x] = 1;
+  __syncwarp(threadIdx.x % 32 < 16 ? 0x0000ffffu : 0xffff0000u);
+  output[threadIdx.x] = tile[threadIdx.x ^ 16];
+}
+__global__ void warp_barrier_between_warps(int* output) {
+  SHARED(int, tile, 64);
+  tile[threadIdx.x] = 0;
+  __syncthreads();
+  tile[threadIdx.x] = 1;
+  __syncwarp();
+  output[threadIdx.x] = tile[threadIdx.x ^ 32];
+}
+__global__ void nested_launch() {
+  if (threadIdx.x == 0) simt::launch("inner", divergent_barrier, 1, 32, 0);
+}
+
 // Reads and writes a counter in two steps.
-__global__ void lost_update_kernel(int* counter, int* tickets) {
+__global__ void lost_update(int* counter, int* tickets) {
   const int seen = *counter;
   atomicAdd(tickets, 1);
   *counter = seen + 1;
+}
+
+void right_kernels() {
+  std::vector<int> input(1000);
+  for (int i = 0; i < 1000; ++i) input[i] = i + 1;
+  int total = 0;
+  LAUNCH(sum_kernel, 8, 128, 0, nullptr, input.data(), 1000, &total);
+  CHECK(total == 500500);
+  for (const unsigned threads : {96u, 40u}) {
+    std::vector<int> counts(threads);
+    LAUNCH(votes_kernel, 1, threads, 3 * sizeof(int), nullptr, input.data(), counts.data());
+    CHECK(counts == std::vector<int>(threads, static_cast<int>(threads / 2)));
+  }
+  std::vector<int> memory(14, 1000);
+  int returned = 0;
+  LAUNCH(atomics_kernel, 1, 64, 0, nullptr, memory.data(), &returned);
+  const std::vector<int> expected{1000 + 2016, 1000, 0, 1023, 768, 1000};
+  for (int i = 0; i < 6; ++i) {
+    CHECK(memory[i] == expected[i]);
+    CHECK(expected[i] == 1000 || memory[8 + i] == expected[i]);
+  }
+  CHECK(returned + memory[6] == 2 * (1000 + 2016));  // of each exchange, what went in comes out or stays
+  CHECK(memory[7] == 1000 + 2016);
+  std::vector<int> passed(64);
+  LAUNCH(warp_kernel, 2, 64, 0, nullptr, passed.data());
+  for (int i = 0; i < 64; ++i) CHECK(passed[i] == 2 * (3 + 3 * (i ^ 2) + (i ^ 8)));
 }
 
 template <class Launch>
@@ -89,69 +259,92 @@ std::string error_of(Launch launch) {
   return "no error";
 }
 
-void expect_error(const std::string& got, const std::string& kernel, const std::string& thread,
-                  const std::string& fault) {
-  if (got.find(kernel) == std::string::npos || got.find("thread (" + thread) == std::string::npos ||
+// The error names the kernel, the block, a thread (which one, where all orders find the same) and the fault.
+template <class... Parameters, class... Arguments>
+void expect(void (*kernel)(Parameters...), const std::string& thread, const std::string& fault, unsigned threads,
+            size_t dynamic_bytes, Arguments... arguments) {
+  const std::string got = error_of([&] { simt::launch("it", kernel, 2, threads, dynamic_bytes, arguments...); });
+  if (got.find("kernel it, block (") != 0 || got.find(", 0, 0), thread (" + thread) == std::string::npos ||
       got.find(fault) == std::string::npos) {
-    std::fprintf(stderr, "wanted %s, thread (%s, \"%s\", got: %s\n", kernel.c_str(), thread.c_str(), fault.c_str(),
-                 got.c_str());
+    std::fprintf(stderr, "wanted thread (%s, \"%s\", got: %s\n", thread.c_str(), fault.c_str(), got.c_str());
     CHECK(false);
   }
+}
+
+void wrong_kernels() {
+  std::vector<int> ints(64);
+  std::vector<float> floats(64);
+  expect(missed_barrier, "", "waits at __syncthreads (line ", 64, 0);
+  expect(missed_barrier, "", "for thread (5, 0, 0), which has returned", 64, 0);
+  expect(divergent_barrier, "", "comes to __syncthreads (line ", 64, 0);
+  expect(divergent_barrier, "", "but others wait at __syncthreads (line ", 64, 0);
+  expect(barrier_in_a_divergent_loop, "63", "for thread (0, 0, 0), which has returned", 64, 0);
+  expect(missing_lane, "", "waits at __shfl_sync (line ", 64, 0, ints.data());
+  expect(missing_lane, "", "for thread (9, 0, 0), which has returned", 64, 0, ints.data());
+  expect(different_intrinsics, "", ", but others wait at __", 64, 0, ints.data());
+  expect(left_out_by_its_mask, "0", "calls __syncwarp with a mask that leaves itself out", 32, 0);
+  expect(overlapping_masks, "", " at __syncwarp (line ", 64, 0);
+  expect(mask_of_lanes_that_are_not_there, "", "calls __syncwarp with lanes that are not there", 40, 0);
+  expect(shuffle_from_outside_the_mask, "7", "reads lane 8 by __shfl_down_sync, which takes no part", 64, 0,
+         ints.data());
+  expect(shuffle_from_a_lane_that_is_not_there, "", "by __shfl_xor_sync, which takes no part in it", 40, 0,
+         ints.data());
+  expect(out_of_bounds, "63", "writes tile[64], but it has 64 elements", 64, 0);
+  expect(negative_index, "0", "writes dynamic_shared[-1], but it has 64 elements", 64, 256);
+  expect(out_of_dynamic_bounds, "", ", but it has 100 elements", 64, 400, floats.data());
+  expect(uninitialised, "3", "reads tile[3], which no thread has written", 64, 0, floats.data());
+  expect(left_by_the_block_before, "", "reads dynamic_shared[0], which no thread has written", 64, 4, ints.data());
+  expect(partly_uninitialised, "", "], which no thread has written", 64, 256, ints.data());
+  expect(read_of_a_neighbours_write, "", " with no barrier between", 64, 0, ints.data());
+  expect(write_of_what_others_still_read, "", "tile[0], which thread", 33, 0, ints.data());
+  expect(two_writes, "", " with no barrier between", 64, 0);
+  expect(write_beside_an_atomic, "", " with no barrier between", 64, 0);
+  expect(plain_update, "", "sum[0], which thread", 64, 0);
+  expect(missing_warp_barrier, "", " with no barrier between", 64, 0, ints.data());
+  expect(shuffles_order_no_memory, "", " with no barrier between", 64, 0, ints.data());
+  expect(barrier_of_the_other_half, "", " with no barrier between", 64, 0, ints.data());
+  expect(warp_barrier_between_warps, "", " with no barrier between", 64, 0, ints.data());
+}
+
+void wrong_launches() {
+  const auto refused = [](dim3 grid, dim3 block, size_t bytes) {
+    return error_of([&] { simt::launch("it", missed_barrier, grid, block, bytes); });
+  };
+  CHECK(refused(0, 64, 0) == "kernel it: a grid of (0, 1, 1) blocks");
+  CHECK(refused(dim3(1, 65536), 64, 0) == "kernel it: a grid of (1, 65536, 1) blocks");
+  CHECK(refused(1, 0, 0) == "kernel it: a block of (0, 1, 1) threads");
+  CHECK(refused(1, dim3(32, 33), 0) == "kernel it: a block of (32, 33, 1) threads");
+  CHECK(refused(1, 64, 65537) == "kernel it: 65537 bytes of dynamic shared memory");
+  CHECK(error_of([] {
+          simt::launch("it", uninitialised, 1, 64, 65500, nullptr);
+        }).find("has 65756 bytes of shared memory") != std::string::npos);
+  CHECK(error_of([] { simt::launch("it", nested_launch, 1, 32, 0); }) == "kernel inner: launched from inside a kernel");
+  CHECK(error_of([] { __syncthreads(); }) == "simt: an intrinsic was called outside a kernel");
+}
+
+// What is no race on shared memory shows as a difference between the orders.
+void update_in_two_steps() {
+  int counts[2];
+  for (const bool switching : {false, true}) {
+    simt::schedule() = {simt::Schedule::kForward, 0, switching};
+    int counter = 0, tickets = 0;
+    LAUNCH(lost_update, 1, 64, 0, nullptr, &counter, &tickets);
+    CHECK(tickets == 64);
+    counts[switching] = counter;
+  }
+  CHECK(counts[0] == 64 && counts[1] < 64);
 }
 
 }  // namespace
 
 int main() {
-  std::vector<int> input(1000);
-  for (int i = 0; i < 1000; ++i) input[i] = i + 1;
   for (const simt::Schedule& order : schedules()) {
     simt::schedule() = order;
-    int total = 0;
-    LAUNCH(sum_kernel, 8, 128, 0, nullptr, input.data(), 1000, &total);
-    CHECK(total == 500500);
-    std::vector<int> counts(96);
-    LAUNCH(votes_kernel, 1, 96, 3 * sizeof(int), nullptr, input.data(), counts.data());
-    for (const int count : counts) CHECK(count == 48);
+    right_kernels();
+    wrong_kernels();
+    wrong_launches();
+    right_kernels();  // nothing is left of what went wrong
   }
-
-  for (const simt::Schedule& order : schedules()) {
-    simt::schedule() = order;
-    std::vector<int> ints(64);
-    std::vector<float> floats(64);
-    expect_error(error_of([] { simt::launch("missed", missed_barrier_kernel, 2, 64, 0); }), "kernel missed, block (",
-                 "", "for thread (5, 0, 0), which has returned");
-    expect_error(error_of([] { simt::launch("divergent", divergent_barrier_kernel, 1, 64, 0); }), "kernel divergent",
-                 "", "but others wait at __syncthreads");
-    expect_error(error_of([&] { LAUNCH(missing_lane_kernel, 1, 64, 0, nullptr, ints.data()); }),
-                 "kernel missing_lane_kernel, block (0, 0, 0)", "", "for thread (9, 0, 0), which has returned");
-    expect_error(error_of([] { simt::launch("outside", outside_mask_kernel, 1, 32, 0); }), "kernel outside", "0",
-                 "a mask that leaves itself out");
-    expect_error(error_of([] { simt::launch("bounds", out_of_bounds_kernel, 1, 64, 0); }), "kernel bounds", "63",
-                 "touches tile[64], but it has 64 elements");
-    expect_error(error_of([] { simt::launch("negative", negative_index_kernel, 1, 64, 64 * sizeof(int)); }),
-                 "kernel negative", "0", "touches dynamic_shared[-1]");
-    expect_error(error_of([&] { LAUNCH(uninitialised_kernel, 1, 64, 0, nullptr, floats.data()); }),
-                 "kernel uninitialised_kernel", "3", "reads tile[3], which no thread has written");
-  }
-
-  std::vector<std::vector<int>> raced;
-  for (const auto order : {simt::Schedule::kForward, simt::Schedule::kBackward}) {
-    simt::schedule() = {order, 0, false};
-    raced.emplace_back(64);
-    LAUNCH(race_kernel, 1, 64, 0, nullptr, raced.back().data());
-  }
-  CHECK(raced[0] != raced[1]);
-
-  int counts[2];
-  for (const bool switching : {false, true}) {
-    simt::schedule() = {simt::Schedule::kForward, 0, switching};
-    int counter = 0, tickets = 0;
-    LAUNCH(lost_update_kernel, 1, 64, 0, nullptr, &counter, &tickets);
-    CHECK(tickets == 64);
-    counts[switching] = counter;
-  }
-  CHECK(counts[0] == 64 && counts[1] < 64);
-
-  CHECK(error_of([] { __syncthreads(); }) == "simt: an intrinsic was called outside a kernel");
+  update_in_two_steps();
   return failures();
 }
