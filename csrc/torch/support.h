@@ -56,13 +56,15 @@ inline std::string shape_of(const Tensor& tensor) {
 // Every size must equal `shape`, where -1 stands for any.
 inline void check_shape(const Tensor& tensor, const char* name, std::initializer_list<int64_t> shape) {
   bool fits = tensor.dim() == static_cast<int64_t>(shape.size());
-  int64_t axis = 0;
-  std::ostringstream wanted;
-  for (const int64_t size : shape) {
-    fits = fits && (size < 0 || tensor.size(axis) == size);
-    wanted << (axis++ ? ", " : "") << (size < 0 ? std::string("*") : std::to_string(size));
+  for (size_t axis = 0; fits && axis < shape.size(); ++axis) {
+    const int64_t size = shape.begin()[axis];
+    fits = size < 0 || tensor.size(static_cast<int64_t>(axis)) == size;
   }
-  STD_TORCH_CHECK(fits, name, " must be of shape [", wanted.str(), "], got ", shape_of(tensor));
+  if (fits) return;
+  std::ostringstream wanted;
+  for (const int64_t size : shape)
+    wanted << (wanted.tellp() > 0 ? ", " : "") << (size < 0 ? std::string("*") : std::to_string(size));
+  STD_TORCH_CHECK(false, name, " must be of shape [", wanted.str(), "], got ", shape_of(tensor));
 }
 
 inline void check_dtype(const Tensor& tensor, const char* name, std::initializer_list<ScalarType> allowed) {
@@ -92,8 +94,24 @@ inline void check_size(int64_t height, int64_t width, const char* name, int64_t 
                   " must have fewer than 2**32 pixels, and 2**30 a side, got ", height, " x ", width);
 }
 
+// A contiguous tensor of unwritten memory beside `like`. By the shim itself: the C++ twin of it looks the operator up
+// by name at every call, which takes longer than a small kernel.
 inline Tensor empty_on(const Tensor& like, std::initializer_list<int64_t> size, ScalarType type) {
-  return torch::stable::new_empty(like, size, type);
+  int32_t device_type, device_index;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device_type));
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(like.get(), &device_index));
+  constexpr size_t kMostAxes = 4;
+  STD_TORCH_CHECK(size.size() <= kMostAxes, "a tensor of ", size.size(), " axes");
+  int64_t strides[kMostAxes], stride = 1;
+  for (size_t axis = size.size(); axis-- > 0;) {
+    strides[axis] = stride;
+    stride *= size.begin()[axis] > 1 ? size.begin()[axis] : 1;
+  }
+  AtenTensorHandle tensor;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(static_cast<int64_t>(size.size()), size.begin(), strides,
+                                                  torch::stable::detail::to<int32_t>(torch::stable::detail::from(type)),
+                                                  device_type, device_index, &tensor));
+  return Tensor(tensor);
 }
 
 // Torch's own thread pool, so that torch.set_num_threads holds for the kernels too.

@@ -29,14 +29,22 @@ def check_tensor(
     if value.dtype not in dtypes:
         allowed = ", ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
         raise TypeError(f"{name} must be of dtype {allowed}, got {str(value.dtype).removeprefix('torch.')}")
-    fits = value.dim() == len(shape) and all(
-        want is None or size == want for size, want in zip(value.shape, shape, strict=True)
-    )
+    actual = value.shape
+    fits = len(actual) == len(shape)
+    if fits:
+        for size, want in zip(actual, shape, strict=True):
+            if want is not None and size != want:
+                fits = False
     if not fits:
         wanted = ", ".join("*" if want is None else str(want) for want in shape)
-        raise ValueError(f"{name} must be of shape [{wanted}], got {list(value.shape)}")
+        raise ValueError(f"{name} must be of shape [{wanted}], got {list(actual)}")
     if like is not None and value.device != like.device:
         raise ValueError(f"{name} must be on {like.device}, got {value.device}")
+
+
+def plain(tensor: Tensor) -> Tensor:
+    """Return the tensor without its history; `detach` on one that has none would cost a microsecond for nothing."""
+    return tensor.detach() if tensor.requires_grad else tensor
 
 
 def check_number(value: float, name: str, low: float = -math.inf, high: float = math.inf) -> float:

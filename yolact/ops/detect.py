@@ -8,7 +8,16 @@ import torch
 from torch import Tensor
 
 from yolact.ops import _library  # noqa: F401 - loads torch.ops.yolact
-from yolact.ops._checks import FLOATING, check_choice, check_count, check_number, check_numbers, check_tensor, items_of
+from yolact.ops._checks import (
+    FLOATING,
+    check_choice,
+    check_count,
+    check_number,
+    check_numbers,
+    check_tensor,
+    items_of,
+    plain,
+)
 from yolact.ops.fast_nms import rows_of
 from yolact.structures import Detections
 
@@ -81,9 +90,9 @@ def detect(
         pre_nms_top_k = check_count(pre_nms_top_k, "pre_nms_top_k")
     return Detections(
         *torch.ops.yolact.detect(
-            box_deltas.detach(),
-            class_logits.detach(),
-            priors.detach(),
+            plain(box_deltas),
+            plain(class_logits),
+            plain(priors),
             score_threshold=score_threshold,
             second_threshold=second_threshold,
             iou_threshold=iou_threshold,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from yolact.ops import _library  # noqa: F401 - loads torch.ops.yolact
-from yolact.ops._checks import check_choice, check_count, check_number, check_tensor
+from yolact.ops._checks import check_choice, check_count, check_number, check_tensor, plain
 from yolact.structures import Selection
 
 
@@ -62,8 +62,8 @@ def fast_nms(
     union_eps = check_number(union_eps, "union_eps", low=0.0)
     return Selection(
         *torch.ops.yolact.fast_nms(
-            boxes.detach(),
-            scores.detach(),
+            plain(boxes),
+            plain(scores),
             iou_threshold=iou_threshold,
             top_k=top_k,
             max_detections=rows_of(max_detections, top_k, scores.shape[1], across_classes),
