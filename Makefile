@@ -9,8 +9,14 @@ NATIVE = $(wildcard csrc/*/*.cpp csrc/*/*.h csrc/*/*.cu csrc/*/*.cuh cmake/*) CM
 CXX_SOURCES = $(wildcard csrc/*/*.cpp csrc/*/*.h csrc/*/*.cu csrc/*/*.cuh tests/csrc/*.cpp tests/csrc/*.h)
 SANITIZE = build/sanitize
 SIMT = build/simt
+CUDA = build/cuda
+TORCH_CUDA = build/venv-torch-2.11
+TORCH_DIR = $$($(PYTHON) -c 'import torch, os; print(os.path.dirname(torch.__file__))')
+JOBS := $(shell nproc)
+HAS_NVCC := $(shell command -v $${CUDACXX:-nvcc})
+WANTS_TORCH_CUDA := $(findstring torch-cuda,$(YOLACT_REQUIRE))
 
-.PHONY: help demo test lint format test-cpp test-python build build-simt bench clean
+.PHONY: help demo test lint format test-cpp test-python build build-simt build-cuda venv-torch-cuda bench clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -33,17 +39,31 @@ format: $(STAMPS)/dev  ## let the tools lay out the sources
 
 test-cpp: $(STAMPS)/dev  ## the kernels as plain executables under AddressSanitizer and UBSan
 	$(PYTHON) -m cmake -S . -B $(SANITIZE) -DYOLACT_TESTS=ON -DYOLACT_SANITIZE=ON -DYOLACT_WERROR=ON
-	$(PYTHON) -m cmake --build $(SANITIZE) --parallel
+	$(PYTHON) -m cmake --build $(SANITIZE) --parallel $(JOBS)
 	CTEST_OUTPUT_ON_FAILURE=1 $(PYTHON) -m cmake --build $(SANITIZE) --target test
 
 # Threads that wait give their core up: on a machine with other work that is many times as fast.
-test-python: build-simt  ## pytest
+test-python: build-simt $(if $(HAS_NVCC),build-cuda) $(if $(WANTS_TORCH_CUDA),venv-torch-cuda)  ## pytest
 	OMP_WAIT_POLICY=PASSIVE $(PYTHON) -m pytest
 
 build-simt: $(STAMPS)/dev  ## the CUDA kernels for the CPU, as operators, for the tests
-	$(PYTHON) -m cmake -S . -B $(SIMT) -DYOLACT_SIMT=ON -DYOLACT_WERROR=ON -DYOLACT_OUTPUT_DIR=$(CURDIR)/$(SIMT)/lib \
-	  -DYOLACT_TORCH_DIR=$$($(PYTHON) -c 'import torch, os; print(os.path.dirname(torch.__file__))')
-	$(PYTHON) -m cmake --build $(SIMT) --parallel
+	$(PYTHON) -m cmake -S . -B $(SIMT) -DYOLACT_SIMT=ON -DYOLACT_WERROR=ON -DYOLACT_TORCH_DIR=$(TORCH_DIR) \
+	  -DYOLACT_OUTPUT_DIR=$(CURDIR)/$(SIMT)/lib
+	$(PYTHON) -m cmake --build $(SIMT) --parallel $(JOBS)
+
+build-cuda: $(STAMPS)/dev  ## the CUDA kernels for every architecture, by nvcc; prints what each uses
+	$(PYTHON) -m cmake -S . -B $(CUDA) -DYOLACT_CUDA=ON -DYOLACT_TORCH_OPS=ON -DYOLACT_WERROR=ON \
+	  -DYOLACT_TORCH_DIR=$(TORCH_DIR) -DYOLACT_OUTPUT_DIR=$(CURDIR)/$(CUDA)/lib
+	$(PYTHON) -m cmake --build $(CUDA) --parallel $(JOBS)
+	$(PYTHON) -m tools.kernel_table $(CUDA)/lib/_C.so
+
+venv-torch-cuda: $(TORCH_CUDA)/installed  ## another environment with a CUDA build of torch: gigabytes, for the tests
+
+$(TORCH_CUDA)/installed: constraints-torch-cuda.txt | $(STAMPS)/torch
+	$(PYTHON) -m venv --clear $(TORCH_CUDA)
+	$(TORCH_CUDA)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-torch-cuda.txt \
+	  torch numpy opencv-python-headless pillow click tqdm
+	@touch $@
 
 build: $(STAMPS)/dev  ## compile the native parts again, in place
 	$(PYTHON) setup.py -q build_ext --inplace

@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
 from pathlib import Path
+from typing import NamedTuple
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
 OLDEST_TORCH = (2, 11)
+OLDEST_GPU = 75
 
 
 def find_torch() -> Path | None:
@@ -42,43 +45,58 @@ def torch_version(torch: Path) -> tuple[str, str | None]:
     return (version.group(1) if version else "unknown", cuda.group(1) if cuda else None)
 
 
-def find_cuda() -> tuple[Path, str] | None:
-    """(toolkit root, nvcc's version). nvcc may be a wrapper script, so it is asked where its parts are."""
-    nvcc = os.environ.get("CUDACXX") or "nvcc"
-    try:
-        told = subprocess.run([nvcc, "--dryrun", "-x", "cu", "/dev/null"], capture_output=True, text=True).stderr
-        version = subprocess.run([nvcc, "--version"], capture_output=True, text=True).stdout
-    except OSError:
+class Nvcc(NamedTuple):
+    path: str
+    version: str
+
+
+def find_nvcc() -> Nvcc | None:
+    """nvcc where its headers are too. It may be a wrapper script, so it is asked where its parts are."""
+    home = os.environ.get("CUDA_HOME", "/usr/local/cuda")
+    nvcc = shutil.which(os.environ.get("CUDACXX") or "nvcc") or shutil.which("nvcc", path=f"{home}/bin")
+    if nvcc is None:
         return None
+    told = subprocess.run([nvcc, "--dryrun", "-x", "cu", "/dev/null"], capture_output=True, text=True).stderr
+    version = subprocess.run([nvcc, "--version"], capture_output=True, text=True).stdout
     top = re.search(r"^#\$ TOP=(.*)$", told, re.M)
     release = re.search(r"release ([\d.]+)", version)
     if not top or not release or not (Path(top.group(1)) / "include/cuda_runtime.h").exists():
         return None
-    return Path(top.group(1)).resolve(), release.group(1)
+    return Nvcc(nvcc, release.group(1))
 
 
-def decide_cuda(torch_cuda: str | None) -> tuple[bool, str]:
-    """Whether the CUDA kernels are built, and why: YOLACT_CUDA=auto|1|0."""
+def decide_cuda(torch_cuda: str | None) -> tuple[Nvcc | None, str]:
+    """The nvcc to build the CUDA kernels with, if at all, and why: YOLACT_CUDA=auto|1|0."""
     wish = os.environ.get("YOLACT_CUDA", "auto")
     if wish not in ("auto", "1", "0"):
         sys.exit(f"yolact: YOLACT_CUDA must be auto, 1 or 0, got {wish!r}")
     if wish == "0":
-        return False, "YOLACT_CUDA=0"
-    sources = any((ROOT / "csrc/cuda").glob("*.cu"))
-    toolkit = find_cuda()
-    if wish == "1":
-        if not sources:
-            sys.exit("yolact: YOLACT_CUDA=1, but this version has no CUDA sources yet (csrc/cuda)")
-        if toolkit is None:
-            sys.exit("yolact: YOLACT_CUDA=1, but there is no nvcc with its headers (set CUDACXX, or YOLACT_CUDA=0)")
-        return True, f"YOLACT_CUDA=1, nvcc {toolkit[1]}"
-    if not sources:
-        return False, "this version has no CUDA sources yet"
-    if torch_cuda is None:
-        return False, "the torch found is a CPU build"
-    if toolkit is None:
-        return False, "no nvcc with its headers"
-    return True, f"nvcc {toolkit[1]}, torch for CUDA {torch_cuda}"
+        return None, "YOLACT_CUDA=0"
+    if wish == "auto" and torch_cuda is None:
+        return None, "the torch found is a CPU build"
+    nvcc = find_nvcc()
+    if nvcc is None and wish == "1":
+        sys.exit("yolact: YOLACT_CUDA=1, but there is no nvcc with its headers (set CUDACXX, or YOLACT_CUDA=0)")
+    if nvcc is None:
+        return None, "no nvcc with its headers"
+    return nvcc, f"nvcc {nvcc.version}, {'YOLACT_CUDA=1' if wish == '1' else f'torch for CUDA {torch_cuda}'}"
+
+
+def decide_archs() -> tuple[list[str], str]:
+    """The GPU architectures to build for, none for all, and why: YOLACT_CUDA_ARCHS, else the GPUs that are present."""
+    wish = os.environ.get("YOLACT_CUDA_ARCHS", "")
+    if archs := re.split(r"[\s,;]+", wish.strip()) if wish.strip() else []:
+        if archs != ["all"] and not all(re.fullmatch(r"\d{2,3}(-real|-virtual)?", arch) for arch in archs):
+            sys.exit(f"yolact: YOLACT_CUDA_ARCHS must be all, or numbers such as '80 90', got {wish!r}")
+        return ([] if archs == ["all"] else archs), f"YOLACT_CUDA_ARCHS={wish}"
+    try:
+        query = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
+        told = subprocess.run(query, capture_output=True, text=True).stdout
+    except OSError:
+        told = ""
+    found = {int(major + minor) for major, minor in re.findall(r"^(\d+)\.(\d)$", told, re.M)}
+    archs = [str(arch) for arch in sorted(found) if arch >= OLDEST_GPU]
+    return archs, "the GPUs present" if archs else "all: no GPU is present"
 
 
 class CMakeBuild(build_ext):
@@ -97,17 +115,29 @@ class CMakeBuild(build_ext):
         version, torch_cuda = torch_version(torch)
         if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < OLDEST_TORCH:
             sys.exit(f"yolact: torch {version} is too old, 2.11 is the oldest that serves")
-        cuda, why = decide_cuda(torch_cuda)
-        print(f"yolact: torch {version} at {torch}; CUDA kernels: {'yes' if cuda else 'no'} ({why})", flush=True)
+        nvcc, why = decide_cuda(torch_cuda)
+        archs: list[str] = []
+        if nvcc:
+            archs, which = decide_archs()
+            why += f"; for {' '.join(archs)}, {which}" if archs else f"; for {which}"
+        print(f"yolact: torch {version} at {torch}; CUDA kernels: {'yes' if nvcc else 'no'} ({why})", flush=True)
 
         output = ROOT / "yolact" if self.inplace else Path(self.build_lib).resolve() / "yolact"
         output.mkdir(parents=True, exist_ok=True)
         build = ROOT / "build" / f"cmake-{sys.implementation.cache_tag}"
-        self.cmake(build, output, torch, cuda)
-        info = {"torch": version, "cuda": cuda, "cuda_reason": why, "python": sys.version.split()[0]}
+        self.cmake(build, output, torch, nvcc, archs)
+        built_for = re.search(r"^YOLACT_CUDA_ARCHS:\w+=(.*)$", (build / "CMakeCache.txt").read_text(), re.M)
+        info = {
+            "torch": version,
+            "cuda": nvcc is not None,
+            "cuda_reason": why,
+            "cuda_archs": built_for.group(1).split(";") if built_for else [],
+            "nvcc": nvcc.version if nvcc else None,
+            "python": sys.version.split()[0],
+        }
         (output / "_build_info.json").write_text(json.dumps(info, indent=1) + "\n")
 
-    def cmake(self, build: Path, output: Path, torch: Path, cuda: bool) -> None:
+    def cmake(self, build: Path, output: Path, torch: Path, nvcc: Nvcc | None, archs: list[str]) -> None:
         import pybind11
 
         configure = ["cmake", "-S", str(ROOT), "-B", str(build), "-G", "Ninja"]
@@ -116,15 +146,22 @@ class CMakeBuild(build_ext):
         defines = {
             "YOLACT_TORCH_OPS": "ON",
             "YOLACT_PYTHON": "ON",
-            "YOLACT_CUDA": "ON" if cuda else "OFF",
+            "YOLACT_CUDA": "ON" if nvcc else "OFF",
             "YOLACT_TORCH_DIR": torch,
             "YOLACT_OUTPUT_DIR": output,
             "Python_EXECUTABLE": sys.executable,
             "pybind11_DIR": pybind11.get_cmake_dir(),
             "YOLACT_WERROR": os.environ.get("YOLACT_WERROR", "OFF"),
         }
-        subprocess.run(configure + [f"-D{name}={value}" for name, value in defines.items()], check=True)
-        subprocess.run(["cmake", "--build", str(build)], check=True)
+        if nvcc:
+            defines |= {"CMAKE_CUDA_COMPILER": nvcc.path, "YOLACT_CUDA_ARCHS": ";".join(archs)}
+        # Without pip's isolation, cmake and ninja may lie beside a Python that is not on the PATH.
+        environment = {**os.environ, "PATH": f"{os.environ.get('PATH', '')}:{sysconfig.get_path('scripts')}"}
+        for command in (
+            configure + [f"-D{name}={value}" for name, value in defines.items()],
+            ["cmake", "--build", str(build)],
+        ):
+            subprocess.run(command, check=True, env=environment)
 
 
 if __name__ == "__main__":

@@ -26,14 +26,15 @@ ALLOWED = {
     "models": ANYBODY | {"ops"},
     "draw": ANYBODY,
     "instances": ANYBODY | {"ops", "draw", "pictures"},
-    "predictor": ANYBODY | {"ops", "models", "instances", "pictures"},
+    "devices": {"errors", "ops"},
+    "predictor": ANYBODY | {"ops", "models", "instances", "pictures", "devices"},
     "run": ANYBODY | {"predictor", "pictures"},
     "data": ANYBODY | {"mask", "pictures"},
     "evaluation": ANYBODY | {"ops", "data", "instances", "predictor", "pictures", "mask"},
     "train": ANYBODY | {"ops", "models", "data", "evaluation", "predictor", "mask", "pictures"},
     "integrations": ANYBODY | {"ops", "models", "instances", "predictor", "mask"},
     "export": ANYBODY | {"ops", "models", "instances", "predictor"},
-    "doctor": {"errors"},
+    "doctor": {"errors", "devices"},
     "demo": ANYBODY | {"instances", "predictor", "pictures", "run"},
 }
 

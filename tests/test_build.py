@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-from conftest import ROOT
-
-OPERATORS = ROOT / "yolact" / "_C.so"
-
-
-def undefined_symbols() -> list[str]:
-    if shutil.which("nm") is None:
-        pytest.skip("nm is not here")
-    told = subprocess.run(["nm", "-D", "--undefined-only", OPERATORS], capture_output=True, text=True, check=True)
-    return [line.split()[-1] for line in told.stdout.splitlines()]
+from binaries import CUDA_BUILD, OPERATORS, undefined_symbols
+from conftest import ROOT, skip_or_fail
 
 
-def test_operators_use_the_stable_abi_alone():
-    symbols = [symbol for symbol in undefined_symbols() if "@" not in symbol]  # a version names the C or C++ library
+@pytest.mark.parametrize("path", [OPERATORS, CUDA_BUILD], ids=["as installed", "with CUDA"])
+def test_operators_use_the_stable_abi_alone(path):
+    if not path.exists():
+        skip_or_fail("nvcc", f"the CUDA kernels are not built ({path}): make build-cuda, where nvcc is")
+    symbols = [symbol for symbol in undefined_symbols(path) if "@" not in symbol]  # a version: the C or C++ library's
     from_torch = [symbol for symbol in symbols if re.match(r"(aoti_torch|torch)_\w+$", symbol)]
     assert from_torch, "the operators must need something of torch"
     # Mangled names must be the C++ library's own; std, and the operators new and delete.
@@ -61,12 +56,72 @@ def test_setup_refuses_a_folder_without_torch(monkeypatch, tmp_path):
         setup_functions(monkeypatch)["find_torch"]()
 
 
-@pytest.mark.parametrize(("wish", "expected"), [("0", "YOLACT_CUDA=0"), ("auto", "")])
-def test_setup_decides_cuda(monkeypatch, wish, expected):
+def nvcc_wrapper(folder: Path) -> Path:
+    """A program that answers as nvcc does, of a toolkit elsewhere."""
+    (folder / "toolkit/include").mkdir(parents=True)
+    (folder / "toolkit/include/cuda_runtime.h").touch()
+    nvcc = folder / "nvcc"
+    nvcc.write_text(
+        "#!/bin/sh\n"
+        f"case $1 in --version) echo 'release 13.0, V13.0.88';; --dryrun) echo '#$ TOP={folder}/toolkit' >&2;; esac\n"
+    )
+    nvcc.chmod(0o755)
+    return nvcc
+
+
+@pytest.mark.parametrize(
+    ("wish", "torch_cuda", "reason"),
+    [
+        ("0", "13.0", "YOLACT_CUDA=0"),
+        ("auto", None, "the torch found is a CPU build"),
+        ("auto", "13.0", "nvcc 13.0, torch for CUDA 13.0"),
+        ("1", None, "nvcc 13.0, YOLACT_CUDA=1"),
+    ],
+)
+def test_setup_decides_cuda(monkeypatch, tmp_path, wish, torch_cuda, reason):
+    nvcc = nvcc_wrapper(tmp_path)
+    monkeypatch.setenv("CUDACXX", str(nvcc))
     monkeypatch.setenv("YOLACT_CUDA", wish)
-    built, reason = setup_functions(monkeypatch)["decide_cuda"](None)
-    assert not built
-    assert expected in reason
+    found, why = setup_functions(monkeypatch)["decide_cuda"](torch_cuda)
+    assert why == reason
+    assert found == ((str(nvcc), "13.0") if "nvcc" in reason else None)
+
+
+def test_setup_without_nvcc(monkeypatch, tmp_path):
+    nvcc = nvcc_wrapper(tmp_path)
+    (tmp_path / "toolkit/include/cuda_runtime.h").unlink()  # nvcc without its headers is no nvcc
+    monkeypatch.setenv("CUDACXX", str(nvcc))
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path))
+    decide_cuda = setup_functions(monkeypatch)["decide_cuda"]
+    assert decide_cuda("13.0") == (None, "no nvcc with its headers")
+    monkeypatch.setenv("YOLACT_CUDA", "1")
+    with pytest.raises(SystemExit, match="YOLACT_CUDA=1, but there is no nvcc with its headers"):
+        decide_cuda("13.0")
+
+
+@pytest.mark.parametrize(
+    ("wish", "gpus", "archs", "reason"),
+    [
+        ("80, 90-real", "7.5", ["80", "90-real"], "YOLACT_CUDA_ARCHS=80, 90-real"),
+        ("all", "7.5", [], "YOLACT_CUDA_ARCHS=all"),
+        ("", "9.0\n6.1\n8.6\n9.0", ["86", "90"], "the GPUs present"),
+        ("", "12.0", ["120"], "the GPUs present"),
+        ("", "6.1", [], "all: no GPU is present"),
+        ("", "No devices were found", [], "all: no GPU is present"),
+    ],
+)
+def test_setup_decides_architectures(monkeypatch, tmp_path, wish, gpus, archs, reason):
+    (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\necho '{gpus}'\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setenv("YOLACT_CUDA_ARCHS", wish)
+    assert setup_functions(monkeypatch)["decide_archs"]() == (archs, reason)
+
+
+def test_setup_refuses_an_unknown_architecture(monkeypatch):
+    monkeypatch.setenv("YOLACT_CUDA_ARCHS", "sm_90")
+    with pytest.raises(SystemExit, match="YOLACT_CUDA_ARCHS must be all, or numbers such as '80 90', got 'sm_90'"):
+        setup_functions(monkeypatch)["decide_archs"]()
 
 
 def test_setup_refuses_an_unknown_wish(monkeypatch):

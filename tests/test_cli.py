@@ -167,7 +167,7 @@ def test_predict_rejects_unknown_names(folder: Path, weights: str, capsys: pytes
     before = everything(folder)
     command = ["predict", "pictures", "--weights", weights]
     assert "'yolact_r18'" in fault(capsys, *command, "--config", "yolact_r18")
-    assert "'cuda:99' is not there" in fault(capsys, *command, "--device", "cuda:99")
+    assert "device 'cuda:99' cannot be used: " in fault(capsys, *command, "--device", "cuda:99")
     assert "'gpu' is unknown" in fault(capsys, *command, "--device", "gpu")
     assert "--score-threshold" in fault(capsys, *command, "--score-threshold", "1.5")
     assert "got nan" in fault(capsys, *command, "--score-threshold", "nan")

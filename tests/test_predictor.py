@@ -15,7 +15,6 @@ import yolact
 from yolact.errors import UserError
 from yolact.models.checkpoint import save_checkpoint
 from yolact.pictures import write_picture
-from yolact.predictor import find_device
 
 
 @pytest.fixture(scope="module")
@@ -207,23 +206,3 @@ def test_load_finds_bundled_models_by_name(
 def test_create_rejects_an_unknown_configuration() -> None:
     with pytest.raises(UserError, match="unknown configuration 'yolact_r18'"):
         yolact.create("yolact_r18")
-
-
-def test_find_device() -> None:
-    assert find_device(None) == find_device("cpu") == torch.device("cpu")
-    for name, fault in {"cuda:99": "is not there", "gpu": "is unknown", "meta": "is not supported"}.items():
-        with pytest.raises(UserError, match=f"device '{name}' {fault}"):
-            find_device(name)
-
-
-@pytest.mark.parametrize(("gpus", "kernels", "auto"), [(0, True, "cpu"), (2, False, "cpu"), (2, True, "cuda")])
-def test_auto_is_a_gpu_that_can_run(gpus: int, kernels: bool, auto: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-    monkeypatch.setattr("yolact.predictor._has_cuda_kernels", lambda: kernels)
-    assert find_device("auto").type == auto
-    if auto == "cuda":
-        assert find_device("cuda:1") == torch.device("cuda:1")
-    else:
-        with pytest.raises(UserError, match="built without CUDA" if gpus else "sees no CUDA devices"):
-            find_device("cuda:1")

@@ -206,8 +206,9 @@ def train(
 ) -> None:
     """Train a configuration on a data set in COCO's format."""
     from yolact.data.coco import read_coco
+    from yolact.devices import find_device
     from yolact.evaluation import evaluate
-    from yolact.predictor import find_device, load
+    from yolact.predictor import load
     from yolact.train.engine import train
 
     if (val_annotations is None) != (val_images is None):

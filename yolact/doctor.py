@@ -59,9 +59,20 @@ def _examine_torch() -> Iterator[Finding]:
         yield Finding("no", "GPU", f"torch is built for CUDA {cuda}, but no usable GPU or driver is found")
     else:
         for index in range(torch.cuda.device_count()):
-            properties = torch.cuda.get_device_properties(index)
-            memory = f"{properties.total_memory / 2**30:.0f} GiB"
-            yield Finding("ok", f"GPU {index}", f"{properties.name}, sm_{properties.major}{properties.minor}, {memory}")
+            yield _examine_gpu(index)
+
+
+def _examine_gpu(index: int) -> Finding:
+    import torch
+
+    properties = torch.cuda.get_device_properties(index)
+    memory = f"{properties.total_memory / 2**30:.0f} GiB"
+    subject, what = f"GPU {index}", f"{properties.name}, sm_{properties.major}{properties.minor}, {memory}"
+    try:
+        fault = importlib.import_module("yolact.devices").cuda_fault(index)
+    except Exception as error:  # operators that do not load, a record of the build that cannot be read: told below
+        fault = str(error)
+    return Finding("no" if fault else "ok", subject, f"{what}; {fault}" if fault else what)
 
 
 def _examine_native() -> Iterator[Finding]:
@@ -69,7 +80,8 @@ def _examine_native() -> Iterator[Finding]:
         built = json.loads((PACKAGE / "_build_info.json").read_text())
         yield Finding("ok", "built", f"against torch {built['torch']} with Python {built['python']}")
         cuda, reason = built["cuda"], built["cuda_reason"]
-        yield Finding("ok" if cuda else "no", "CUDA kernels", f"{'built' if cuda else 'not built'}: {reason}")
+        archs = f"built for {' '.join(built['cuda_archs'])}" if cuda else "not built"
+        yield Finding("ok" if cuda else "no", "CUDA kernels", f"{archs}: {reason}")
     except (OSError, ValueError, KeyError) as error:
         yield Finding("bad", "built", f"the record of the build cannot be read ({error}): run `pip install -e .`")
     try:
@@ -77,9 +89,8 @@ def _examine_native() -> Iterator[Finding]:
 
         importlib.import_module("yolact.ops")
         prefix = "yolact::"
-        names = sorted(
-            name.removeprefix(prefix) for name in torch._C._dispatch_get_all_op_names() if name.startswith(prefix)
-        )
+        registered = {name for name in torch._C._dispatch_get_all_op_names() if name.startswith(prefix)}
+        names = sorted(name.removeprefix(prefix) for name in registered - {"yolact::current_stream"})  # takes no tensor
         for key, device in (("CPU", "cpu"), ("CUDA", "cuda")):
             have = [name for name in names if torch._C._dispatch_has_kernel_for_dispatch_key(prefix + name, key)]
             missing = (

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from yolact import ops
 from yolact.config import get_config
+from yolact.devices import find_device
 from yolact.errors import UserError
 from yolact.instances import Instances
 from yolact.models.checkpoint import choose_config, load_into, read_checkpoint
@@ -172,34 +173,6 @@ def create(
     """
     place = find_device(device)
     return Model(get_config(config).with_num_classes(num_classes), freeze_batch_norm=freeze_batch_norm).to(place)
-
-
-def find_device(name: str | torch.device | None) -> torch.device:
-    """The device of that name; "auto" is a GPU where there is one, None the CPU.
-
-    Raises:
-        UserError: there is no such device here.
-    """
-    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if name == "auto":
-        return torch.device("cuda" if gpus and _has_cuda_kernels() else "cpu")
-    try:
-        device = torch.device("cpu" if name is None else name)
-    except RuntimeError:
-        raise UserError(f"device {str(name)!r} is unknown; choose auto, cpu, cuda or cuda:N") from None
-    if device.type not in ("cpu", "cuda"):
-        raise UserError(f"device {str(name)!r} is not supported; choose auto, cpu, cuda or cuda:N")
-    if device.type == "cuda" and (device.index or 0) >= gpus:
-        raise UserError(
-            f"device {str(name)!r} is not there; torch {torch.__version__} sees {gpus or 'no'} CUDA devices"
-        )
-    if device.type == "cuda" and not _has_cuda_kernels():
-        raise UserError(f"device {str(name)!r} cannot run: the operators were built without CUDA; see `yolact doctor`")
-    return device
-
-
-def _has_cuda_kernels() -> bool:
-    return torch._C._dispatch_has_kernel_for_dispatch_key("yolact::detect", "CUDA")
 
 
 def as_picture(picture: Picture) -> np.ndarray:  # [H, W, 3] uint8 RGB

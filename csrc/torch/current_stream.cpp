@@ -11,7 +11,8 @@ Stream current_stream(int32_t device) {
   STD_TORCH_CHECK(aoti_torch_get_current_cuda_stream != nullptr,
                   "the torch that is installed is a CPU build: it has no CUDA stream to run on; install a CUDA build");
   void* stream = nullptr;
-  TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(device, &stream));
+  STD_TORCH_CHECK(aoti_torch_get_current_cuda_stream(device, &stream) == AOTI_TORCH_SUCCESS,
+                  "torch has no current stream on cuda:", device, ": is there such a GPU, and a driver for it?");
   return static_cast<Stream>(stream);
 }
 

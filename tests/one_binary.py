@@ -1,0 +1,85 @@
+"""Runs in a Python of its own, whatever torch that has: tells, as JSON, how the package on its path fares there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import torch
+
+from yolact import ops
+from yolact.errors import UserError
+from yolact.ops import reference
+from yolact.predictor import find_device
+
+
+def error_of(call: Callable[[], object]) -> str:
+    try:
+        call()
+    except (RuntimeError, UserError) as error:
+        return str(error)
+    return ""
+
+
+def agree(ours: object, expected: object, **tolerance: float) -> bool:
+    """Whether two results of an operator hold the same tensors."""
+    pairs = zip(vars(ours).values(), vars(expected).values(), strict=True)
+    return all(torch.allclose(a.double(), b.double(), **tolerance) for a, b in pairs)
+
+
+def wrong_operators() -> list[str]:
+    """The operators whose results on the CPU are not the reference's; tests/ops look closer, on one torch."""
+    random = torch.Generator().manual_seed(0)
+    corners = torch.rand(2, 40, 2, 2, generator=random)
+    boxes = torch.cat([corners.amin(2), corners.amax(2)], -1)
+    scores = torch.rand(2, 3, 40, generator=random)
+    head = (
+        torch.randn(2, 40, 4, generator=random),
+        torch.randn(2, 40, 4, generator=random),
+        torch.rand(40, 4, generator=random),
+    )
+    masks_from = (torch.randn(2, 17, 19, 8, generator=random), torch.randn(2, 40, 8, generator=random), boxes)
+    masks = ops.assemble_masks(*masks_from, (40, 50))
+    run_lengths = reference.encode_run_lengths(masks.flatten(0, 1))
+    pictures = torch.randint(0, 256, (2, 31, 17, 3), dtype=torch.uint8, generator=random)
+    resized = (pictures, 33, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    right = {
+        "fast_nms": agree(ops.fast_nms(boxes, scores), reference.fast_nms(boxes, scores), rtol=0, atol=0),
+        "detect": agree(ops.detect(*head), reference.detect(*head), rtol=1e-5),
+        # A pixel within rounding error of the threshold may fall to either side.
+        "assemble_masks": (masks != reference.assemble_masks(*masks_from, (40, 50))).double().mean() < 1e-4,
+        "assemble_run_lengths": agree(
+            ops.assemble_run_lengths(*masks_from, torch.tensor([[40, 50], [40, 50]])), run_lengths
+        ),
+        "encode_run_lengths": agree(ops.encode_run_lengths(masks.flatten(0, 1)), run_lengths),
+        "decode_run_lengths": torch.equal(ops.decode_run_lengths(run_lengths), masks.flatten(0, 1)),
+        "preprocess": torch.allclose(ops.preprocess(*resized), reference.preprocess(*resized), atol=1e-2),
+    }
+    return [name for name, is_right in right.items() if not is_right]
+
+
+def main() -> None:
+    names = [name for name in torch._C._dispatch_get_all_op_names() if name.startswith("yolact::")]
+    print(
+        json.dumps(
+            {
+                "package": ops.__file__,
+                "torch": torch.__version__,
+                "cuda": torch.version.cuda,
+                "gpus": torch.cuda.device_count(),
+                "operators": sorted(name.removeprefix("yolact::") for name in names),
+                "cuda_operators": sorted(
+                    name.removeprefix("yolact::")
+                    for name in names
+                    if torch._C._dispatch_has_kernel_for_dispatch_key(name, "CUDA")
+                ),
+                "wrong": wrong_operators(),
+                "stream_error": error_of(lambda: torch.ops.yolact.current_stream(0)),
+                "device_error": error_of(lambda: find_device("cuda")),
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""Which device is found, and why not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from yolact import devices
+from yolact.devices import find_device, serves
+from yolact.errors import UserError
+
+
+@dataclass
+class Machine:
+    """A machine as torch tells of it, and how the operators were built."""
+
+    cuda: str | None = "13.0"
+    gpus: int = 2
+    kernels: bool = True
+    driver: int = 13010
+    runtime: str = "13.0"
+    capability: tuple[int, int] = (9, 0)
+    archs: tuple[str, ...] = ("75-real", "90")
+
+
+def pretend(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    built = {"cuda_reason": "YOLACT_CUDA=0", "nvcc": machine.runtime, "cuda_archs": list(machine.archs)}
+    monkeypatch.setattr(torch, "__version__", "2.11.0")
+    monkeypatch.setattr(torch.version, "cuda", machine.cuda)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: machine.gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: machine.gpus)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: machine.capability)
+    monkeypatch.setattr(torch._C, "_dispatch_has_kernel_for_dispatch_key", lambda name, key: machine.kernels)
+    monkeypatch.setattr(devices, "driver_version", lambda: machine.driver)
+    monkeypatch.setattr(devices, "build_info", lambda: built)
+
+
+def test_find_device():
+    assert find_device(None) == find_device("cpu") == torch.device("cpu")
+    for name, fault in {"cuda:99": "cannot be used: ", "gpu": "is unknown", "meta": "is not supported"}.items():
+        with pytest.raises(UserError, match=f"device '{name}' {fault}"):
+            find_device(name)
+
+
+def test_find_device_takes_a_gpu_that_can_run(monkeypatch):
+    pretend(Machine(), monkeypatch)
+    assert find_device("auto") == find_device("cuda") == torch.device("cuda")
+    assert find_device(torch.device("cuda", 1)) == torch.device("cuda:1")
+
+
+@pytest.mark.parametrize(
+    ("machine", "fault"),
+    [
+        (Machine(cuda=None), "torch 2.11.0 is a CPU build; install a CUDA build of torch"),
+        (Machine(gpus=0), "torch 2.11.0 for CUDA 13.0 finds no GPU with a driver"),
+        (Machine(gpus=1), "there is no such GPU: torch sees 1"),
+        (Machine(kernels=False), "the operators were built without CUDA kernels (YOLACT_CUDA=0)"),
+        (Machine(driver=12080), "the driver serves CUDA 12.8, too old for the operators' 13.0"),
+        (Machine(capability=(8, 6)), "the operators were built for 75-real 90, and this GPU is an sm_86"),
+    ],
+)
+def test_find_device_says_why_not(machine, fault, monkeypatch):
+    pretend(machine, monkeypatch)
+    with pytest.raises(UserError) as caught:
+        find_device("cuda:1")
+    assert str(caught.value) == f"device 'cuda:1' cannot be used: {fault}"
+    assert find_device("auto") == torch.device("cuda" if machine.gpus == 1 else "cpu")
+
+
+@pytest.mark.parametrize(
+    ("archs", "gpus"),
+    [
+        (["80-real"], [80, 86, 89]),
+        (["86-real"], [86, 89]),
+        (["90"], [90, 100, 103, 120]),
+        (["89-virtual"], [89, 90, 100, 103, 120]),
+        (["75-real", "100-real"], [75, 100, 103]),
+    ],
+)
+def test_serves(archs, gpus):
+    assert [gpu for gpu in (70, 75, 80, 86, 89, 90, 100, 103, 120) if serves(archs, *divmod(gpu, 10))] == gpus
