@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "parallel.h"
+#include "stream.h"
 
 namespace yolact {
 
@@ -21,5 +22,9 @@ struct EncodeRunLengthsArguments {
 namespace cpu {
 void encode_run_lengths(const EncodeRunLengthsArguments& arguments, const Parallel& parallel);
 }
+namespace cuda {
+int64_t encode_run_lengths_workspace(const EncodeRunLengthsArguments& arguments);  // bytes, aligned to 16
+void encode_run_lengths(const EncodeRunLengthsArguments& arguments, void* workspace, Stream stream);
+}  // namespace cuda
 
 }  // namespace yolact

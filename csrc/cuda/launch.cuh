@@ -5,6 +5,7 @@
 //   Shared<T> p = dynamic_shared<T>();  the launch's dynamic shared memory; Shared<T> is what T* is, to such memory
 //   LAUNCH(kernel, grid, block, dynamic_bytes, stream, arguments...)
 //   fill_zero(pointer, bytes, stream)
+//   UNROLL, UNROLL_BY(n)                before a loop, where nvcc must unroll it
 //
 // Everything else is plain CUDA C++ that csrc/simt/simt.h knows: no early return before a barrier, warp intrinsics with
 // every lane of the warp in them, no waiting for another block, no half types but those of csrc/common/half.h.
@@ -28,6 +29,10 @@ template <class T>
 using Shared = T*;
 
 #define SHARED(T, name, n) __shared__ T name[n]
+
+#define YOLACT_PRAGMA(text) _Pragma(#text)
+#define UNROLL YOLACT_PRAGMA(unroll)
+#define UNROLL_BY(n) YOLACT_PRAGMA(unroll n)
 
 template <class T>
 __device__ T* dynamic_shared() {
@@ -77,6 +82,9 @@ inline void fill_zero(void* memory, size_t bytes, Stream stream) {
 #include <cstring>
 
 #include "../simt/simt.h"
+
+#define UNROLL
+#define UNROLL_BY(n)
 
 namespace yolact::cuda {
 

@@ -64,7 +64,7 @@ class RunStringWriter {
   }
 
  private:
-  // The flip before which i of this window's lie; those of the windows before have negative numbers.
+  // Flip i of this window; those of the windows before it have negative numbers.
   __device__ __forceinline__ uint32_t position(Shared<uint32_t> flips, int i) const {
     return i >= 0 ? flips[i] : i == -1 ? last_ : i == -2 ? second_last_ : third_last_;
   }

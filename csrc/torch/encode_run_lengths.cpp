@@ -29,6 +29,15 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> encode_run_lengths(const Tensor& mask
   arguments.length = length.mutable_data_ptr<int64_t>();
   arguments.needed = needed.mutable_data_ptr<int64_t>();
   arguments.size = size.mutable_data_ptr<int64_t>();
+  if constexpr (kHasCudaKernels) {
+    if (is_for_cuda(masks)) {
+      if (count == 0) return {data, length, needed, size};
+      const CudaScope scope(masks);
+      const Tensor workspace = workspace_on(masks, cuda::encode_run_lengths_workspace(arguments));
+      cuda::encode_run_lengths(arguments, workspace.mutable_data_ptr<uint8_t>(), scope.stream);
+      return {data, length, needed, size};
+    }
+  }
   cpu::encode_run_lengths(arguments, torch_threads());
   return {data, length, needed, size};
 }

@@ -1,0 +1,206 @@
+// Masks [N, H, W] to COCO strings, in two launches with the flips, a bit a pixel, in between.
+//
+// Launch 1 reads the masks. A flip is a pixel that differs from the one before it, column by column; the flips of 32
+// rows of a column are a word, and the words lie as [mask][32 rows][column], so that warps write side by side.
+//   Rows that lie side by side: a thread four columns and 32 rows, 64 threads to a block, enough for one mask to spread
+//   over many multiprocessors. It loads aligned words and funnels them into place, for rows begin at any byte (W is
+//   rarely a multiple of four); its 32 rows are independent loads, and no pixel waits for another.
+//   Columns that lie side by side: a warp 32 columns and 32 rows, a lane a row; a ballot makes the word.
+// Launch 2 writes the strings: a block a mask, a thread a column. It counts the column's flips, a scan over the columns
+// gives their places, and the flips go through a window of shared memory to RunStringWriter (run_string.cuh).
+//
+// Bytes: the masks once, an eighth of them written and read again (from the second-level cache, mostly), the strings
+// and the zeros behind them. 100 masks of 550 x 550: 30 MB, and 4 MB twice. Operations: about 4 a pixel in launch 1;
+// launch 2 has no more than 18 words of 32 rows a thread then, so it is latency: two passes over a column, a scan, and
+// one or two of RunStringWriter's chunks. It should take a third of launch 1's time at 100 masks of 550 x 550.
+#include "../common/encode_run_lengths.h"
+#include "launch.cuh"
+#include "run_string.cuh"
+#include "scan.cuh"
+
+namespace yolact::cuda {
+namespace {
+
+constexpr int kFlipThreads = 64;
+constexpr int kStringThreads = 640;  // pictures are 550, 640, 1280 or 1920 wide
+constexpr int kWindow = 4096;        // flips: 16 KB
+
+// The words of flips of one mask.
+struct FlipWords {
+  explicit FlipWords(const EncodeRunLengthsArguments& a)
+      : rows(static_cast<uint32_t>(blocks_for<int64_t>(a.height, 32))),
+        pitch(static_cast<uint32_t>(4 * blocks_for<int64_t>(a.width, 4))) {}
+
+  YOLACT_HD int64_t size() const { return int64_t{rows} * pitch; }
+
+  uint32_t rows, pitch;  // words along a column; along a row, where the last ones may mean nothing
+};
+
+struct alignas(16) FourWords {
+  uint32_t word[4];
+};
+
+// The pixel before (y, x) in the order of the string; none is before the first.
+__device__ __forceinline__ bool pixel_before(const EncodeRunLengthsArguments& a, const uint8_t* mask, int64_t y,
+                                             int64_t x) {
+  if (y > 0) return mask[(y - 1) * a.stride[1] + x * a.stride[2]] != 0;
+  return x > 0 && mask[(a.height - 1) * a.stride[1] + (x - 1) * a.stride[2]] != 0;
+}
+
+// The flips among the first `rows` pixels of a word.
+__device__ __forceinline__ uint32_t flips_of(uint32_t pixels, bool before, int rows) {
+  return (pixels ^ (pixels << 1 | static_cast<uint32_t>(before))) & (0xFFFFFFFFu >> (32 - rows));
+}
+
+// Bit 7 of each byte that is not zero.
+__device__ __forceinline__ uint32_t nonzero(uint32_t bytes) {
+  return (((bytes & 0x7F7F7F7Fu) + 0x7F7F7F7Fu) | bytes) & 0x80808080u;
+}
+
+// Four columns' words of 32 rows, of which `load` gives four pixels each, a byte a pixel.
+template <class Load>
+__device__ __forceinline__ FourWords pack(Load load) {
+  uint32_t eight[4];  // rows of each column, a byte a column
+  UNROLL
+  for (int part = 0; part < 4; ++part) {
+    eight[part] = 0;
+    UNROLL
+    for (int row = 0; row < 8; ++row) eight[part] = eight[part] >> 1 | nonzero(load(8 * part + row));
+  }
+  FourWords words;
+  UNROLL
+  for (int c = 0; c < 4; ++c)
+    words.word[c] = (eight[0] >> 8 * c & 255) | (eight[1] >> 8 * c & 255) << 8 | (eight[2] >> 8 * c & 255) << 16 |
+                    (eight[3] >> 8 * c & 255) << 24;
+  return words;
+}
+
+// Rows side by side, or strides of any kind. `end` is the end of the masks where aligned words may be loaded up to it,
+// and null where not. (A word that holds a mask's first pixel may begin up to three bytes before it; those belong to
+// the same allocation, which is aligned.)
+__global__ void __launch_bounds__(kFlipThreads)
+    find_flips_by_rows(EncodeRunLengthsArguments a, FlipWords shape, uint32_t blocks, const uint8_t* end,
+                       uint32_t* flips) {
+  const uint32_t i = blockIdx.x % blocks * kFlipThreads + threadIdx.x, quads = shape.pitch / 4;
+  const int64_t n = blockIdx.x / blocks, y = int64_t{32} * (i / quads), x = int64_t{4} * (i % quads);
+  if (y >= a.height) return;
+  const uint8_t* mask = a.masks + n * a.stride[0];
+  const uint8_t* pixels = mask + y * a.stride[1] + x * a.stride[2];
+  const int rows = static_cast<int>(a.height - y < 32 ? a.height - y : 32);
+
+  const auto row_at = [&](int row) { return pixels + (row < rows ? row : rows - 1) * a.stride[1]; };
+  const auto aligned = [](const uint8_t* p) { return p - (reinterpret_cast<uintptr_t>(p) & 3); };
+  FourWords words;
+  if (aligned(row_at(31)) + 8 <= end) {
+    words = pack([&](int row) {
+      const uint8_t* p = row_at(row);
+      const uint32_t* word = reinterpret_cast<const uint32_t*>(aligned(p));
+      return __funnelshift_r(word[0], word[1], 8 * (reinterpret_cast<uintptr_t>(p) & 3));
+    });
+  } else {
+    const int columns = static_cast<int>(a.width - x < 4 ? a.width - x : 4);
+    words = pack([&](int row) {
+      const uint8_t* p = row_at(row);
+      uint32_t four = 0;
+      for (int c = 0; c < columns; ++c) four |= uint32_t{p[c * a.stride[2]]} << 8 * c;
+      return four;
+    });
+  }
+  UNROLL
+  for (int c = 0; c < 4; ++c)
+    words.word[c] = flips_of(words.word[c], x + c < a.width && pixel_before(a, mask, y, x + c), rows);
+  *reinterpret_cast<FourWords*>(flips + n * shape.size() + 4 * int64_t{i}) = words;
+}
+
+// Columns side by side.
+__global__ void __launch_bounds__(kFlipThreads)
+    find_flips_by_columns(EncodeRunLengthsArguments a, FlipWords shape, uint32_t blocks, uint32_t* flips) {
+  const uint32_t i = (blockIdx.x % blocks * kFlipThreads + threadIdx.x) / kWarp;
+  const uint32_t groups = static_cast<uint32_t>(blocks_for<int64_t>(a.width, kWarp));
+  const int lane = threadIdx.x % kWarp;
+  const int64_t n = blockIdx.x / blocks, y = int64_t{32} * (i / groups), x = int64_t{kWarp} * (i % groups);
+  if (y >= a.height) return;  // all lanes or none
+  const uint8_t* mask = a.masks + n * a.stride[0];
+  const int rows = static_cast<int>(a.height - y < 32 ? a.height - y : 32);
+  const int columns = static_cast<int>(a.width - x < kWarp ? a.width - x : kWarp);
+  const uint8_t* pixels = mask + (y + (lane < rows ? lane : rows - 1)) * a.stride[1] + x * a.stride[2];
+  uint32_t word = 0;
+  UNROLL
+  for (int c = 0; c < kWarp; ++c) {
+    const uint32_t of_column = __ballot_sync(kAllLanes, pixels[(c < columns ? c : columns - 1) * a.stride[2]] != 0);
+    if (lane == c) word = of_column;
+  }
+  if (lane < columns)
+    flips[n * shape.size() + y / 32 * shape.pitch + x + lane] =
+        flips_of(word, pixel_before(a, mask, y, x + lane), rows);
+}
+
+__global__ void __launch_bounds__(kStringThreads)
+    write_strings(EncodeRunLengthsArguments a, FlipWords shape, const uint32_t* flips) {
+  SHARED(uint32_t, window, kWindow);
+  const int64_t n = blockIdx.x;
+  const uint32_t height = static_cast<uint32_t>(a.height), width = static_cast<uint32_t>(a.width);
+  RunStringWriter<kStringThreads> writer(a.data + n * a.capacity, a.capacity);
+  for (uint32_t first_column = 0; first_column < width; first_column += kStringThreads) {
+    const uint32_t x = first_column + threadIdx.x;
+    const uint32_t* column = flips + n * shape.size() + x;
+    uint32_t count = 0;
+    if (x < width) {
+      UNROLL_BY(8)
+      for (uint32_t j = 0; j < shape.rows; ++j) count += __popc(column[int64_t{j} * shape.pitch]);
+    }
+    uint32_t total;
+    int64_t next = block_exclusive_sum<kStringThreads>(count, &total);  // place of the column's next flip
+    const int64_t last = next + count;
+    uint32_t word = 0, top = x * height - 32;  // the flips of the word that begins at index `top` that are still to go
+    for (int64_t begin = 0; begin < total; begin += kWindow) {
+      const int64_t end = begin + kWindow < total ? begin + kWindow : total;
+      for (; next < last && next < end; ++next) {
+        while (word == 0) {
+          word = *column;
+          column += shape.pitch;
+          top += 32;
+        }
+        window[next - begin] = top + __ffs(word) - 1;
+        word &= word - 1;
+      }
+      __syncthreads();
+      writer.append(window, static_cast<int>(end - begin));
+    }
+  }
+  const int64_t needed = writer.finish(height * width);
+  if (threadIdx.x == 0) {
+    a.needed[n] = needed;
+    a.length[n] = needed <= a.capacity ? needed : 0;
+    a.size[2 * n] = a.height;
+    a.size[2 * n + 1] = a.width;
+  }
+}
+
+}  // namespace
+
+int64_t encode_run_lengths_workspace(const EncodeRunLengthsArguments& a) {
+  return a.count * FlipWords(a).size() * static_cast<int64_t>(sizeof(uint32_t));
+}
+
+void encode_run_lengths(const EncodeRunLengthsArguments& a, void* workspace, Stream stream) {
+  const FlipWords shape(a);
+  uint32_t* flips = static_cast<uint32_t*>(workspace);
+  const auto distance = [](int64_t stride) { return stride < 0 ? -stride : stride; };
+  if (a.height == 0 || a.width == 0) {
+    // no pixels, no flips
+  } else if (distance(a.stride[1]) < distance(a.stride[2])) {
+    const int64_t warps = shape.rows * blocks_for<int64_t>(a.width, kWarp);
+    const int64_t blocks = blocks_for<int64_t>(warps * kWarp, kFlipThreads);
+    LAUNCH(find_flips_by_columns, a.count * blocks, kFlipThreads, 0, stream, a, shape, blocks, flips);
+  } else {
+    const int64_t blocks = blocks_for<int64_t>(shape.size() / 4, kFlipThreads);
+    const uint8_t* last = a.masks + (a.count - 1) * a.stride[0] + (a.height - 1) * a.stride[1] + a.width - 1;
+    const bool ascending = a.stride[0] >= 0 && a.stride[1] >= 0 && a.stride[2] == 1;
+    LAUNCH(find_flips_by_rows, a.count * blocks, kFlipThreads, 0, stream, a, shape, blocks,
+           ascending ? last + 1 : nullptr, flips);
+  }
+  LAUNCH(write_strings, a.count, kStringThreads, 0, stream, a, shape, flips);
+}
+
+}  // namespace yolact::cuda
