@@ -16,7 +16,7 @@ JOBS := $(shell nproc)
 HAS_NVCC := $(shell command -v $${CUDACXX:-nvcc})
 WANTS_TORCH_CUDA := $(findstring torch-cuda,$(YOLACT_REQUIRE))
 
-.PHONY: help demo test lint format test-cpp test-python build build-simt build-cuda venv-torch-cuda bench clean
+.PHONY: help demo test lint format test-cpp test-python build build-simt build-cuda venv-torch-cuda bench mutants clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -67,6 +67,10 @@ $(TORCH_CUDA)/installed: constraints-torch-cuda.txt | $(STAMPS)/torch
 
 build: $(STAMPS)/dev  ## compile the native parts again, in place
 	$(PYTHON) setup.py -q build_ext --inplace
+
+# Not part of `make test`: it takes the better part of an hour. It goes on where it was stopped.
+mutants: $(STAMPS)/dev  ## breaks the CUDA kernels in many small ways and sees that their tests notice
+	$(PYTHON) -m tests.mutants
 
 bench: $(STAMPS)/dev  ## every operator beside its peers, on this machine
 	$(PYTHON) -m benchmarks.kernels

@@ -49,5 +49,7 @@ int main() {
   yolact::compare(2, 17, 3, 16, 33, true, true);
   yolact::compare(3, 1, 1, 20, 20, false, false);
   yolact::compare(1, 40, 60, 1, 1, true, true);
+  yolact::compare(1, 6, 6, 150, 5, false, false);  // blocks by the one size do not cover the other
+  yolact::compare(1, 6, 6, 5, 150, false, false);
   return failures();
 }
