@@ -19,7 +19,7 @@ class Machine:
     cuda: str | None = "13.0"
     gpus: int = 2
     kernels: bool = True
-    driver: int = 13010
+    driver: int | None = 13010
     runtime: str = "13.0"
     capability: tuple[int, int] = (9, 0)
     archs: tuple[str, ...] = ("75-real", "90")
@@ -53,11 +53,13 @@ def test_find_device_takes_a_gpu_that_can_run(monkeypatch):
 @pytest.mark.parametrize(
     ("machine", "fault"),
     [
-        (Machine(cuda=None), "torch 2.11.0 is a CPU build; install a CUDA build of torch"),
-        (Machine(gpus=0), "torch 2.11.0 for CUDA 13.0 finds no GPU with a driver"),
-        (Machine(gpus=1), "there is no such GPU: torch sees 1"),
+        (Machine(cuda=None), "torch 2.11.0 is built without CUDA; install a CUDA build of torch"),
+        (Machine(driver=None), "no NVIDIA driver is here"),
+        (Machine(driver=12080), "the driver serves CUDA 12.8, too old for torch 2.11.0 with its 13.0"),
+        (Machine(gpus=0), "torch 2.11.0 sees no GPUs"),
+        (Machine(gpus=1), "torch 2.11.0 sees 1 GPU"),
         (Machine(kernels=False), "the operators were built without CUDA kernels (YOLACT_CUDA=0)"),
-        (Machine(driver=12080), "the driver serves CUDA 12.8, too old for the operators' 13.0"),
+        (Machine(cuda="12.8", driver=12090), "the driver serves CUDA 12.9, too old for the operators with their 13.0"),
         (Machine(capability=(8, 6)), "the operators were built for 75-real 90, and this GPU is an sm_86"),
     ],
 )

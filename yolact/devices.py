@@ -36,24 +36,45 @@ def find_device(name: str | torch.device | None) -> torch.device:
 
 def cuda_fault(index: int = 0) -> str | None:
     """Why the operators cannot run on that GPU, in a line; None when they can."""
+    torch_name = f"torch {torch.__version__}"
     if torch.version.cuda is None:
-        return f"torch {torch.__version__} is a CPU build; install a CUDA build of torch"
+        return f"{torch_name} is built without CUDA; install a CUDA build of torch"
+    driver = driver_version()
+    if driver is None:
+        return "no NVIDIA driver is here"
+    if too_old(driver, torch.version.cuda):
+        return f"the driver serves CUDA {told(driver)}, too old for {torch_name} with its {torch.version.cuda}"
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if gpus == 0:
-        return f"torch {torch.__version__} for CUDA {torch.version.cuda} finds no GPU with a driver"
     if index >= gpus:
-        return f"there is no such GPU: torch sees {gpus}"
+        return f"{torch_name} sees {gpus or 'no'} GPU{'s' * (gpus != 1)}"
     built = build_info()
     if not torch._C._dispatch_has_kernel_for_dispatch_key("yolact::detect", "CUDA"):
         return f"the operators were built without CUDA kernels ({built['cuda_reason']})"
-    # The CUDA runtime in the operators runs with the driver of its own major version and with later ones.
-    driver, runtime = driver_version(), built["nvcc"]
-    if driver // 1000 < int(runtime.split(".")[0]):
-        return f"the driver serves CUDA {driver // 1000}.{driver % 1000 // 10}, too old for the operators' {runtime}"
+    if too_old(driver, built["nvcc"]):
+        return f"the driver serves CUDA {told(driver)}, too old for the operators with their {built['nvcc']}"
     major, minor = torch.cuda.get_device_capability(index)
     if not serves(built["cuda_archs"], major, minor):
         return f"the operators were built for {' '.join(built['cuda_archs'])}, and this GPU is an sm_{major}{minor}"
     return None
+
+
+def driver_version() -> int | None:
+    """The latest CUDA that the driver serves: 1000 times its major version plus 10 times its minor one."""
+    version = ctypes.c_int()
+    try:
+        ctypes.CDLL("libcuda.so.1").cuDriverGetVersion(ctypes.byref(version))
+    except OSError:
+        return None
+    return version.value
+
+
+def told(driver: int) -> str:
+    return f"{driver // 1000}.{driver % 1000 // 10}"
+
+
+def too_old(driver: int, runtime: str) -> bool:
+    """A CUDA runtime, such as "13.0", runs with drivers of its own major version and of later ones."""
+    return driver // 1000 < int(runtime.split(".")[0])
 
 
 def serves(archs: list[str], major: int, minor: int) -> bool:
@@ -66,13 +87,6 @@ def serves(archs: list[str], major: int, minor: int) -> bool:
         if not arch.endswith("-real") and (built_major, built_minor) <= (major, minor):
             return True
     return False
-
-
-def driver_version() -> int:
-    """The latest CUDA that the driver serves, as 1000 times its major version and 10 times its minor one."""
-    version = ctypes.c_int()
-    ctypes.CDLL("libcuda.so.1").cuDriverGetVersion(ctypes.byref(version))
-    return version.value
 
 
 def build_info() -> dict[str, Any]:

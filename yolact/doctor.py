@@ -53,26 +53,18 @@ def _examine_torch() -> Iterator[Finding]:
     yield Finding(
         "ok", "threads", f"{torch.get_num_threads()} (torch.set_num_threads), {torch.backends.cpu.get_cpu_capability()}"
     )
-    if cuda is None:
-        yield Finding("no", "GPU", "the torch installed is a CPU build: device='cuda' cannot run")
-    elif not torch.cuda.is_available():
-        yield Finding("no", "GPU", f"torch is built for CUDA {cuda}, but no usable GPU or driver is found")
-    else:
-        for index in range(torch.cuda.device_count()):
-            yield _examine_gpu(index)
-
-
-def _examine_gpu(index: int) -> Finding:
-    import torch
-
-    properties = torch.cuda.get_device_properties(index)
-    memory = f"{properties.total_memory / 2**30:.0f} GiB"
-    subject, what = f"GPU {index}", f"{properties.name}, sm_{properties.major}{properties.minor}, {memory}"
-    try:
-        fault = importlib.import_module("yolact.devices").cuda_fault(index)
-    except Exception as error:  # operators that do not load, a record of the build that cannot be read: told below
-        fault = str(error)
-    return Finding("no" if fault else "ok", subject, f"{what}; {fault}" if fault else what)
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    for index in range(max(gpus, 1)):
+        try:
+            fault = importlib.import_module("yolact.devices").cuda_fault(index)
+        except Exception as error:  # operators that do not load, a record of the build that cannot be read: told below
+            fault = str(error)
+        details = [fault] if fault else []
+        if index < gpus:
+            properties = torch.cuda.get_device_properties(index)
+            memory = f"{properties.total_memory / 2**30:.0f} GiB"
+            details.insert(0, f"{properties.name}, sm_{properties.major}{properties.minor}, {memory}")
+        yield Finding("no" if fault else "ok", f"GPU {index}" if gpus else "GPU", "; ".join(details))
 
 
 def _examine_native() -> Iterator[Finding]:
