@@ -9,7 +9,9 @@
 
 #include "half.h"
 #include "host_device.h"
+#include "interpolation.h"
 #include "parallel.h"
+#include "stream.h"
 
 namespace yolact {
 
@@ -42,6 +44,7 @@ struct AssembleMasksArguments : AssembleArguments {
 };
 
 struct AssembleRunLengthsArguments : AssembleArguments {
+  bool sizes_on_device;  // whether `sizes` is a device pointer, of which the host knows no value
   int64_t capacity;
   uint8_t* data;    // [batch * detections, capacity] COCO strings
   int64_t* length;  // [batch * detections] bytes written: 0 where the capacity does not suffice
@@ -52,13 +55,28 @@ struct AssembleRunLengthsArguments : AssembleArguments {
 struct Span {
   int32_t begin = 0, end = 0;
   YOLACT_HD bool empty() const { return begin >= end; }
+  YOLACT_HD int32_t size() const { return end - begin; }
 };
+
+YOLACT_HD Span intersection(Span a, Span b) {
+  return {a.begin > b.begin ? a.begin : b.begin, a.end < b.end ? a.end : b.end};
+}
 
 // One axis of one picture: `extent` prototype pixels from `begin` on are stretched over `output` pixels.
 struct Axis {
   int32_t full;  // prototype pixels, the part outside the region included
   int32_t begin, extent;
   int32_t output;
+  float scale;  // prototype pixels a pixel of the output
+};
+
+YOLACT_HD Tap tap(int32_t i, const Axis& axis) { return tap(i, axis.extent, axis.scale); }
+
+// One axis of one detection.
+struct Cut {
+  Span output;  // the pixels of the result that may be one
+  Span canvas;  // the prototype pixels of the region that those lie between
+  Span window;  // the part of the canvas inside the box; the rest is zero
 };
 
 // The part of an axis of `full` prototype pixels that a source region names, cut as by slicing; NaN: nothing.
@@ -67,6 +85,29 @@ YOLACT_HD Span region_span(float from, float to, int32_t full) {
   if (!(from < limit) || !(to > 0.0f)) return {};
   const float begin = std::nearbyintf(from), end = std::nearbyintf(to);
   return {begin > 0.0f ? static_cast<int32_t>(begin) : 0, end < limit ? static_cast<int32_t>(end) : full};
+}
+
+YOLACT_HD Axis axis_of(const AssembleArguments& a, int64_t b, bool is_y, int64_t output) {
+  const int32_t full = static_cast<int32_t>(is_y ? a.height : a.width);
+  Span region{0, full};
+  if (a.source_region) region = region_span(a.source_region[4 * b + is_y], a.source_region[4 * b + 2 + is_y], full);
+  const int32_t extent = region.empty() ? 0 : region.size();
+  return {full, region.begin, extent, static_cast<int32_t>(output),
+          static_cast<float>(extent) / static_cast<float>(output)};
+}
+
+// The first pixel of the output whose tap begins at `index` or later; `output` where there is none.
+YOLACT_HD int32_t first_output(const Axis& axis, int32_t index) {
+  Span range{0, axis.output};
+  while (!range.empty()) {
+    const int32_t middle = range.begin + range.size() / 2;
+    if (tap(middle, axis).index0 < index) {
+      range.begin = middle + 1;
+    } else {
+      range.end = middle;
+    }
+  }
+  return range.begin;
 }
 
 // The whole pixels i of [0, limit) with low <= i < high, where low and high are the sorted edges of a box, padded
@@ -86,10 +127,9 @@ YOLACT_HD Span box_before(float edge0, float edge1, const Axis& axis, BoxUnit un
     edge0 = edge0 * full;
     edge1 = edge1 * full;
   } else if (unit == BoxUnit::kOutput) {
-    const float scale = static_cast<float>(axis.extent) / static_cast<float>(axis.output);
     const float begin = static_cast<float>(axis.begin);
-    edge0 = edge0 * scale + begin;
-    edge1 = edge1 * scale + begin;
+    edge0 = edge0 * axis.scale + begin;
+    edge1 = edge1 * axis.scale + begin;
   }
   return pixels_between(edge0, edge1, padding, full);
 }
@@ -109,6 +149,31 @@ YOLACT_HD Span box_after(float edge0, float edge1, const Axis& axis, BoxUnit uni
     edge1 = (edge1 - begin) * scale;
   }
   return pixels_between(edge0, edge1, padding * (output / extent), output);
+}
+
+// Cuts an axis of a detection by the edges of its box.
+YOLACT_HD Cut cut_axis(const AssembleArguments& a, const Axis& axis, float edge0, float edge1) {
+  if (edge0 != edge0 || edge1 != edge1 || axis.extent == 0) return {};
+  Cut cut;
+  cut.output = {0, axis.output};
+  cut.window = {0, axis.extent};
+  if (a.crop == Crop::kAfter) {
+    cut.output = box_after(edge0, edge1, axis, a.box_unit, a.padding);
+  } else if (a.crop == Crop::kBefore) {
+    const Span box = box_before(edge0, edge1, axis, a.box_unit, a.padding);
+    cut.window = intersection(cut.window, {box.begin - axis.begin, box.end - axis.begin});
+    if (0.0f > a.threshold) {
+      // What is outside the box counts as one.
+    } else if (cut.window.empty()) {
+      cut.output = {};
+    } else {
+      cut.output = {first_output(axis, cut.window.begin - 1), first_output(axis, cut.window.end)};
+    }
+  }
+  if (cut.output.empty()) return {};
+  cut.canvas = {tap(cut.output.begin, axis).index0, tap(cut.output.end - 1, axis).index1 + 1};
+  cut.window = intersection(cut.window, cut.canvas);
+  return cut;
 }
 
 // The value of a pixel between four of low resolution, with the weights of its column, then of its row. Torch adds
@@ -139,5 +204,9 @@ namespace cpu {
 void assemble_masks(const AssembleMasksArguments& arguments, const Parallel& parallel);
 void assemble_run_lengths(const AssembleRunLengthsArguments& arguments, const Parallel& parallel);
 }  // namespace cpu
+
+namespace cuda {
+void assemble_masks(const AssembleMasksArguments& arguments, Stream stream);  // masks: on a multiple of 16 bytes
+}  // namespace cuda
 
 }  // namespace yolact

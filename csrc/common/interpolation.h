@@ -14,11 +14,11 @@ struct Tap {
 };
 
 // The tap of output coordinate `i` when `in` samples are stretched over `out`. scale = float(in) / out.
-YOLACT_HD Tap tap(int64_t i, int64_t in, float scale) {
+YOLACT_HD Tap tap(int32_t i, int32_t in, float scale) {
   float position = scale * (static_cast<float>(i) + 0.5f) - 0.5f;
   if (position < 0.0f) position = 0.0f;
   int32_t index0 = static_cast<int32_t>(position);
-  if (index0 > in - 1) index0 = static_cast<int32_t>(in - 1);
+  if (index0 > in - 1) index0 = in - 1;
   const int32_t index1 = index0 < in - 1 ? index0 + 1 : index0;
   float weight1 = position - static_cast<float>(index0);
   if (weight1 > 1.0f) weight1 = 1.0f;

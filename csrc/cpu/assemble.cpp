@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "../common/interpolation.h"
 #include "../common/math.h"
 
 namespace yolact::cpu {
@@ -112,42 +111,6 @@ YOLACT_CLONES void window_from_planes(const float* row0, int64_t row_stride, int
   }
 }
 
-Axis axis_of(const AssembleArguments& a, int64_t b, bool is_y) {
-  const int64_t full = is_y ? a.height : a.width;
-  Span region{0, static_cast<int32_t>(full)};
-  if (a.source_region) {
-    const float* corners = a.source_region + 4 * b;
-    region = region_span(corners[is_y], corners[2 + is_y], region.end);
-  }
-  return {static_cast<int32_t>(full), region.begin, std::max(0, region.end - region.begin),
-          static_cast<int32_t>(a.sizes[b * a.size_stride + !is_y])};
-}
-
-Cut cut_axis(const Grid& grid, const AssembleArguments& a, float edge0, float edge1) {
-  const Axis& axis = grid.axis;
-  if (std::isnan(edge0) || std::isnan(edge1) || axis.extent == 0) return {};
-  Cut cut;
-  cut.output = {0, axis.output};
-  cut.window = {0, axis.extent};
-  if (a.crop == Crop::kAfter) {
-    cut.output = box_after(edge0, edge1, axis, a.box_unit, a.padding);
-  } else if (a.crop == Crop::kBefore) {
-    const Span box = box_before(edge0, edge1, axis, a.box_unit, a.padding);
-    cut.window = {std::max(0, box.begin - axis.begin), std::min(axis.extent, box.end - axis.begin)};
-    if (0.0f > a.threshold) {
-      // What is outside the box counts as one.
-    } else if (cut.window.empty()) {
-      cut.output = {};
-    } else {
-      cut.output = {grid.first[std::max(0, cut.window.begin - 1)], grid.first[cut.window.end]};
-    }
-  }
-  if (cut.output.empty()) return {};
-  cut.canvas = {grid.index0[cut.output.begin], grid.index1[cut.output.end - 1] + 1};
-  cut.window = {std::max(cut.window.begin, cut.canvas.begin), std::min(cut.window.end, cut.canvas.end)};
-  return cut;
-}
-
 }  // namespace
 
 Grid::Grid(const Axis& of) : axis(of) {
@@ -158,10 +121,9 @@ Grid::Grid(const Axis& of) : axis(of) {
   weight1.resize(padded);
   first.assign(axis.extent + 1, axis.output);
   if (axis.extent == 0) return;
-  const float scale = static_cast<float>(axis.extent) / static_cast<float>(axis.output);
   int32_t next = 0;
   for (int32_t i = 0; i < axis.output; ++i) {
-    const Tap t = tap(i, axis.extent, scale);
+    const Tap t = tap(i, axis);
     index0[i] = t.index0;
     index1[i] = t.index1;
     weight0[i] = t.weight0;
@@ -174,7 +136,8 @@ Assembler::Assembler(const AssembleArguments& a, Inner inner, const Parallel& pa
     : arguments_(a), inner_(inner), prototypes_(static_cast<const float*>(a.prototypes)) {
   pictures_.reserve(a.batch);
   for (int64_t b = 0; b < a.batch; ++b) {
-    pictures_.push_back({Grid(axis_of(a, b, false)), Grid(axis_of(a, b, true))});
+    const int64_t* size = a.sizes + b * a.size_stride;
+    pictures_.push_back({Grid(axis_of(a, b, false, size[1])), Grid(axis_of(a, b, true, size[0]))});
     const int64_t x = pictures_[b].x.axis.extent, y = pictures_[b].y.axis.extent;
     const int64_t canvas = inner == Inner::kX ? y * round_up(x + 1) : x * round_up(y + 1);
     tallest_ = std::max<int64_t>(tallest_, pictures_[b].y.axis.output);
@@ -205,8 +168,8 @@ bool Assembler::cut(int64_t b, int64_t d, Cut* x, Cut* y) const {
   const AssembleArguments& a = arguments_;
   if (a.count && d >= a.count[b]) return false;
   const float* box = a.boxes + (b * a.detections + d) * 4;
-  *x = cut_axis(pictures_[b].x, a, box[0], box[2]);
-  *y = cut_axis(pictures_[b].y, a, box[1], box[3]);
+  *x = cut_axis(a, pictures_[b].x.axis, box[0], box[2]);
+  *y = cut_axis(a, pictures_[b].y.axis, box[1], box[3]);
   return !x->output.empty() && !y->output.empty();
 }
 

@@ -25,13 +25,6 @@ struct Picture {
   Grid x, y;
 };
 
-// One axis of one detection.
-struct Cut {
-  Span output;  // the pixels of the result that may be one
-  Span canvas;  // the prototype pixels of the region that those lie between
-  Span window;  // the part of the canvas inside the box; the rest is zero
-};
-
 struct Canvas {
   float* values;   // [outer length, stride]: the low-resolution mask
   int64_t stride;  // a multiple of kLanes, more than the inner length; zeros follow the mask's values

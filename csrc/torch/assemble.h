@@ -38,10 +38,12 @@ inline void set_assemble_arguments(AssembleArguments& a, const Tensor& prototype
   check_size(a.height, a.width, "prototypes");
   STD_TORCH_CHECK(a.channels > 0, "prototypes must have a channel, got ", shape_of(prototypes));
   check_shape(coefficients, "coefficients", {a.batch, -1, a.channels});
+  check_same_device(coefficients, "coefficients", prototypes);
   a.detections = coefficients.size(1);
   check_shape(boxes, "boxes", {a.batch, a.detections, 4});
   check_dtype(boxes, "boxes", {ScalarType::Float});
   check_contiguous(boxes, "boxes");
+  check_same_device(boxes, "boxes", prototypes);
 
   a.prototypes = prototypes.data_ptr();
   a.prototype_type = float_type(prototypes, "prototypes");
@@ -55,12 +57,14 @@ inline void set_assemble_arguments(AssembleArguments& a, const Tensor& prototype
     check_shape(*count, "count", {a.batch});
     check_dtype(*count, "count", {ScalarType::Long});
     check_contiguous(*count, "count");
+    check_same_device(*count, "count", prototypes);
     a.count = count->const_data_ptr<int64_t>();
   }
   if (source_region) {
     check_shape(*source_region, "source_region", {a.batch, 4});
     check_dtype(*source_region, "source_region", {ScalarType::Float});
     check_contiguous(*source_region, "source_region");
+    check_same_device(*source_region, "source_region", prototypes);
     a.source_region = source_region->const_data_ptr<float>();
   }
   a.box_unit = choose<BoxUnit>(

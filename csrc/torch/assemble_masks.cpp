@@ -24,6 +24,13 @@ Tensor assemble_masks(const Tensor& prototypes, const Tensor& coefficients, cons
   arguments.sizes = size.data();
   arguments.packed = packed;
   arguments.masks = static_cast<uint8_t*>(masks.data_ptr());
+  if constexpr (kHasCudaKernels) {
+    if (is_for_cuda(prototypes)) {
+      const CudaScope scope(prototypes);
+      cuda::assemble_masks(arguments, scope.stream);
+      return masks;
+    }
+  }
   cpu::assemble_masks(arguments, torch_threads());
   return masks;
 }

@@ -139,6 +139,7 @@ def test_assemble_masks_on_empty():
     assert ops.assemble_masks(*none, (4, 9), packed=True).shape == (0, 3, 4, 2)
 
 
+@pytest.mark.cpu_only
 def test_assemble_masks_is_deterministic():
     case = random_case(7)
     threads = torch.get_num_threads()
@@ -151,6 +152,7 @@ def test_assemble_masks_is_deterministic():
         torch.set_num_threads(threads)
 
 
+@pytest.mark.cpu_only
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
@@ -178,6 +180,7 @@ def test_assemble_masks_opcheck(packed):
         torch.library.opcheck(torch.ops.yolact.assemble_masks, (*case.tensors, [20, 30]), options)
 
 
+@pytest.mark.cpu_only
 def test_assemble_masks_compiles_with_dynamic_sizes():
     compiled = torch.compile(
         lambda p, c, b, h, w: ops.assemble_masks(p, c, b, (h, w)), fullgraph=True, dynamic=True, backend="eager"
@@ -187,6 +190,7 @@ def test_assemble_masks_compiles_with_dynamic_sizes():
         assert torch.equal(compiled(*case.tensors, *size), ops.assemble_masks(*case.tensors, size))
 
 
+@pytest.mark.cpu_only
 def test_assemble_masks_exports():
     class Assemble(torch.nn.Module):
         def forward(self, prototypes, coefficients, boxes):

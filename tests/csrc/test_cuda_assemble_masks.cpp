@@ -1,0 +1,54 @@
+// csrc/cuda/assemble_masks.cu under simt gives the CPU kernel's bits, in every order of threads and blocks.
+#include <cstdio>
+#include <vector>
+
+#include "assemble_case.h"
+#include "check.h"
+#include "schedules.h"
+
+namespace yolact {
+namespace {
+
+constexpr int64_t kGuard = 64;
+constexpr uint8_t kPattern = 0xA5;
+
+// `masks` must be what the CPU writes, and what is before and after them as it was.
+void compare(uint32_t seed, const Shape* shape, bool packed) {
+  Random random(seed);
+  const Case c(random, shape ? *shape : random_shape(random), false);
+  AssembleMasksArguments a{c.arguments, packed, nullptr};
+  const int64_t height = a.sizes[0], width = a.sizes[1], pitch = packed ? (width + 7) / 8 : width;
+  const int64_t bytes = a.batch * a.detections * height * pitch;
+  std::vector<uint8_t> expected(bytes + 2 * kGuard, kPattern), output;
+  a.masks = expected.data() + kGuard;
+  cpu::assemble_masks(a, serial());
+  bool same = true;
+  for (const simt::Schedule& order : schedules()) {
+    simt::schedule() = order;
+    output.assign(expected.size(), kPattern);
+    a.masks = output.data() + kGuard;
+    cuda::assemble_masks(a, nullptr);
+    same = same && output == expected;
+  }
+  if (!same) std::fprintf(stderr, "seed %u, masks of %ld x %ld:\n", seed, long(height), long(width));
+  CHECK(same);
+}
+
+}  // namespace
+}  // namespace yolact
+
+int main() {
+  using yolact::compare;
+  using yolact::Shape;
+  for (uint32_t seed = 0; seed < 60; ++seed) compare(seed, nullptr, seed % 3 == 0);
+  const Shape shapes[] = {
+      {1, 2, 40, 33, 16, 150, 250},  // several bands a mask, rows of no multiple of 16
+      {2, 1, 9, 70, 3, 33, 1030},    // rows of many groups of columns
+      {1, 3, 70, 65, 1, 40, 30},     // a tile that holds no whole band
+      {1, 2, 3, 1400, 1, 4, 40},     // nor as much as the least of them
+      {2, 2, 5, 5, 32, 300, 1},      // rows of one pixel
+  };
+  for (const Shape& shape : shapes)
+    for (uint32_t seed = 100; seed < 106; ++seed) compare(seed, &shape, seed % 2 == 0);
+  return failures() != 0;
+}
