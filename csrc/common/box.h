@@ -23,15 +23,24 @@ struct OverlapOptions {
 
 YOLACT_HD float area(const Box& box, float extra) { return (box.x2 - box.x1 + extra) * (box.y2 - box.y1 + extra); }
 
-// Intersection over union; NaN for 0 / 0, as it is for two boxes without an area.
-YOLACT_HD float overlap(const Box& a, float area_a, const Box& b, float area_b, OverlapOptions options) {
+struct Overlap {
+  float intersection, both;  // both: the union
+};
+
+YOLACT_HD Overlap overlap_of(const Box& a, float area_a, const Box& b, float area_b, OverlapOptions options) {
   float width = (a.x2 < b.x2 ? a.x2 : b.x2) - (a.x1 > b.x1 ? a.x1 : b.x1) + options.extra;
   float height = (a.y2 < b.y2 ? a.y2 : b.y2) - (a.y1 > b.y1 ? a.y1 : b.y1) + options.extra;
   width = width < 0.0f ? 0.0f : width;  // written so that NaN (infinity less infinity) stays
   height = height < 0.0f ? 0.0f : height;
   const float intersection = width * height;
   const float both = area_a + area_b - intersection;
-  return intersection / (both < options.union_floor ? options.union_floor : both);
+  return {intersection, both < options.union_floor ? options.union_floor : both};
+}
+
+// Intersection over union; NaN for 0 / 0, as it is for two boxes without an area.
+YOLACT_HD float overlap(const Box& a, float area_a, const Box& b, float area_b, OverlapOptions options) {
+  const Overlap found = overlap_of(a, area_a, b, area_b, options);
+  return found.intersection / found.both;
 }
 
 struct DecodeOptions {

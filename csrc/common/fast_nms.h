@@ -6,6 +6,7 @@
 
 #include "box.h"
 #include "parallel.h"
+#include "stream.h"
 
 namespace yolact {
 
@@ -35,5 +36,9 @@ struct FastNmsArguments {
 namespace cpu {
 void fast_nms(const FastNmsArguments& arguments, const Parallel& parallel);
 }
+namespace cuda {
+int64_t fast_nms_workspace(const FastNmsArguments& arguments);  // bytes, from sizes and options alone
+void fast_nms(const FastNmsArguments& arguments, void* workspace, Stream stream);
+}  // namespace cuda
 
 }  // namespace yolact
