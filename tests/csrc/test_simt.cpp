@@ -1,5 +1,7 @@
 // The fault finder finds faults: right kernels give right results in every order, wrong ones are named.
+#include <cmath>
 #include <cstdio>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -335,6 +337,17 @@ void update_in_two_steps() {
   CHECK(counts[0] == 64 && counts[1] < 64);
 }
 
+// Rounding down shows where the nearest number is above the product, and where that is infinite or subnormal.
+void multiply_downwards() {
+  const float above_one = std::nextafter(1.0f, 2.0f), largest = std::numeric_limits<float>::max();
+  const float least = std::numeric_limits<float>::denorm_min(), infinity = std::numeric_limits<float>::infinity();
+  CHECK(__fmul_rd(0.5f, 3.0f) == 1.5f);
+  CHECK(__fmul_rd(above_one, above_one) == 1.0f + 0x1p-22f);                    // (1 + e)^2, a little more
+  CHECK(__fmul_rd(above_one, 1.5f) == std::nextafter(above_one * 1.5f, 0.0f));  // halfway: to even would be up
+  CHECK(__fmul_rd(largest, 2.0f) == largest && __fmul_rd(infinity, 2.0f) == infinity);
+  CHECK(__fmul_rd(least, 0.75f) == 0.0f && __fmul_rd(-least, 0.25f) == -least);
+}
+
 }  // namespace
 
 int main() {
@@ -346,5 +359,6 @@ int main() {
     right_kernels();  // nothing is left of what went wrong
   }
   update_in_two_steps();
+  multiply_downwards();
   return failures();
 }

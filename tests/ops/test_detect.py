@@ -239,6 +239,7 @@ def test_detect_is_deterministic():
     assert_identical(results[1], results[2])
 
 
+@pytest.mark.cpu_only
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
@@ -324,6 +325,7 @@ def test_detect_orders_equal_scores_by_label(function):
     assert torch.equal(order[found.prior[0, :classes]], torch.arange(classes))
 
 
+@pytest.mark.cpu_only
 def test_detect_takes_numpy_numbers():
     inputs = draw(random.Random(12), (2, 30, 5))
     levels = {"variances": (0.5, 0.25), "level_sizes": [20, 10], "pre_nms_top_k": 4}
@@ -343,6 +345,7 @@ class Module(torch.nn.Module):
         return ops.detect(deltas, logits, priors, max_detections=30)
 
 
+@pytest.mark.cpu_only
 def test_detect_compiles_and_exports_with_dynamic_sizes():
     inputs = [draw(random.Random(15), shape) for shape in [(2, 40, 6), (3, 70, 6)]]
     compiled = torch.compile(Module(), fullgraph=True, dynamic=True, backend="aot_eager")

@@ -169,6 +169,7 @@ def test_fast_nms_is_deterministic():
     assert_same(results[1], results[2])
 
 
+@pytest.mark.cpu_only
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
@@ -193,6 +194,7 @@ def test_fast_nms_rejects(change, error, message):
         ops.fast_nms(**arguments)
 
 
+@pytest.mark.cpu_only
 def test_fast_nms_takes_numpy_numbers():
     boxes, scores = draw(random.Random(9), (2, 3, 20), specials=False)
     options = {"iou_threshold": np.float32(0.5), "top_k": np.int64(7), "max_detections": np.uint8(9)}
@@ -224,6 +226,7 @@ class Module(torch.nn.Module):
         return ops.fast_nms(boxes, scores, max_detections=None, top_k=10)
 
 
+@pytest.mark.cpu_only
 def test_fast_nms_compiles_and_exports_with_dynamic_sizes():
     inputs = [draw(random.Random(8), shape, specials=False) for shape in [(2, 3, 20), (3, 4, 33)]]
     compiled = torch.compile(Module(), fullgraph=True, dynamic=True, backend="aot_eager")
