@@ -19,7 +19,7 @@ WANTS_TORCH_CUDA := $(findstring torch-cuda,$(YOLACT_REQUIRE))
 .PHONY: help demo test lint format test-cpp test-python build build-simt build-cuda venv-torch-cuda bench mutants clean
 
 help:  ## list the commands
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 demo: $(STAMPS)/demo  ## masks on a real photo with the bundled model, COCO results beside it
 	$(PYTHON) -m yolact.cli demo
