@@ -74,6 +74,7 @@ struct Line {
 
 // For the running fiber. An Error names it.
 [[noreturn]] void fail(const std::string& what);
+std::string name_of(unsigned thread);  // of its block, x fastest
 void before_atomic();
 int barrier(const char* intrinsic, int value, Line line);  // gives the sum of all threads' values
 int lane();
