@@ -98,7 +98,7 @@ inline int64_t write_string(const uint32_t* counts, int64_t size, uint8_t* outpu
   return size == 0 ? 0 : writer.finish(position);
 }
 
-enum class RunError { kNone, kCharacter, kUnfinished, kNegative, kTooLong, kTooShort };
+enum class RunError { kNone, kCharacter, kUnfinished, kNegative, kTooLong, kTooShort, kOverflowed, kOtherSize };
 
 inline const char* message_of(RunError error) {
   switch (error) {
@@ -114,6 +114,10 @@ inline const char* message_of(RunError error) {
       return "covers more pixels than its size has";
     case RunError::kTooShort:
       return "covers fewer pixels than its size has";
+    case RunError::kOverflowed:
+      return "overflowed";
+    case RunError::kOtherSize:
+      return "is of another size";
   }
   return "";
 }

@@ -3,6 +3,7 @@
 // once, written in order.
 #include "../common/decode_run_lengths.h"
 
+#include <algorithm>
 #include <cstring>
 #include <memory>
 #include <vector>
@@ -49,19 +50,17 @@ RunError decode(const uint8_t* text, int64_t length, int64_t height, int64_t wid
 
 }  // namespace
 
-BrokenRow decode_run_lengths(const DecodeRunLengthsArguments& a, const Parallel& parallel) {
-  std::vector<RunError> errors(a.count, RunError::kNone);
+void decode_run_lengths(const DecodeRunLengthsArguments& a, const Parallel& parallel) {
   const int64_t pixels = a.height * a.width;
   for_each(parallel, a.count, [&](int64_t i) {
     std::unique_ptr<uint64_t[]> bits(new uint64_t[a.height * words_of(a.width)]);
-    if (a.length[i] < 0 || a.length[i] > a.capacity)
-      errors[i] = RunError::kUnfinished;
-    else
-      errors[i] = decode(a.data + i * a.capacity, a.length[i], a.height, a.width, bits.get(), a.masks + i * pixels);
+    uint8_t* mask = a.masks + i * pixels;
+    RunError error = check_row(a, i);
+    if (error == RunError::kNone)
+      error = decode(a.data + i * a.capacity, a.length[i], a.height, a.width, bits.get(), mask);
+    if (error != RunError::kNone) std::fill_n(mask, pixels, uint8_t{0});
+    a.error[i] = static_cast<int64_t>(error);
   });
-  for (int64_t i = 0; i < a.count; ++i)
-    if (errors[i] != RunError::kNone) return {i, errors[i]};
-  return {-1, RunError::kNone};
 }
 
 }  // namespace yolact::cpu

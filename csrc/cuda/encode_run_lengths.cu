@@ -17,6 +17,7 @@
 #include "launch.cuh"
 #include "run_string.cuh"
 #include "scan.cuh"
+#include "words.cuh"
 
 namespace yolact::cuda {
 namespace {
@@ -34,10 +35,6 @@ struct FlipWords {
   YOLACT_HD int64_t size() const { return int64_t{rows} * pitch; }
 
   uint32_t rows, pitch;  // words along a column; along a row, where the last ones may mean nothing
-};
-
-struct alignas(16) FourWords {
-  uint32_t word[4];
 };
 
 // The pixel before (y, x) in the order of the string; none is before the first.

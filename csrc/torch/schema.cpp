@@ -23,7 +23,9 @@ YOLACT_STABLE_LIBRARY(YOLACT_LIBRARY, m) {
   m.def(
       "encode_run_lengths(Tensor masks, *, SymInt capacity)"
       " -> (Tensor data, Tensor length, Tensor needed, Tensor size)");
-  m.def("decode_run_lengths(Tensor data, Tensor length, Tensor needed, Tensor sizes, SymInt[2] size) -> Tensor");
+  m.def(
+      "decode_run_lengths(Tensor data, Tensor length, Tensor needed, Tensor sizes, SymInt[2] size)"
+      " -> (Tensor masks, Tensor error)");
   m.def("preprocess(Tensor pictures, SymInt[2] size, float[3] mean, float[3] std, *, bool round_to_uint8) -> Tensor");
   m.def("current_stream(int device) -> int");
 }

@@ -13,6 +13,7 @@ namespace {
 
 using yolact::DecodeRunLengthsArguments;
 using yolact::EncodeRunLengthsArguments;
+using yolact::RunError;
 
 struct Mask {
   int64_t height, width;
@@ -96,24 +97,42 @@ void test_layouts(const Mask& mask) {
 
 void test_decoding(const Mask& mask) {
   const std::string text = plain_string(mask);
-  const int64_t length = text.size();
+  const int64_t length = text.size(), size[2] = {mask.height, mask.width};
+  int64_t error = -1;
   std::vector<uint8_t> masks(mask.pixels.size(), 77);
   DecodeRunLengthsArguments arguments{};
   arguments.data = reinterpret_cast<const uint8_t*>(text.data());
   arguments.length = &length;
+  arguments.needed = &length;
+  arguments.size = size;
   arguments.count = 1;
   arguments.capacity = length;
   arguments.height = mask.height;
   arguments.width = mask.width;
   arguments.masks = masks.data();
-  CHECK(yolact::cpu::decode_run_lengths(arguments, yolact::serial()).row == -1);
+  arguments.error = &error;
+  yolact::cpu::decode_run_lengths(arguments, yolact::serial());
+  CHECK(error == 0);
   for (size_t i = 0; i < masks.size(); ++i) CHECK(masks[i] == (mask.pixels[i] != 0));
 
-  arguments.height = mask.height + 1;
-  masks.resize(arguments.height * arguments.width);
+  masks.assign(masks.size(), 77);
+  for (const int64_t capacity : {length - 1, length}) {  // overflowed; of another size
+    const int64_t other[2] = {mask.height, mask.width + 1};
+    arguments.capacity = capacity;
+    arguments.size = other;
+    yolact::cpu::decode_run_lengths(arguments, yolact::serial());
+    CHECK(error == static_cast<int64_t>(capacity < length ? RunError::kOverflowed : RunError::kOtherSize));
+    CHECK(std::all_of(masks.begin(), masks.end(), [](uint8_t byte) { return byte == 0; }));
+  }
+
+  const int64_t taller[2] = {mask.height + 1, mask.width};
+  masks.assign(taller[0] * taller[1], 77);
+  arguments.size = taller;
+  arguments.height = taller[0];
   arguments.masks = masks.data();
-  const yolact::BrokenRow broken = yolact::cpu::decode_run_lengths(arguments, yolact::serial());
-  CHECK(broken.row == 0 && broken.error == yolact::RunError::kTooShort);
+  yolact::cpu::decode_run_lengths(arguments, yolact::serial());
+  CHECK(error == static_cast<int64_t>(RunError::kTooShort));
+  CHECK(std::all_of(masks.begin(), masks.end(), [](uint8_t byte) { return byte == 0; }));
 }
 
 void test_levels(const Mask& mask) {

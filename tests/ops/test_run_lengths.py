@@ -11,9 +11,11 @@ from yolact.ops import reference
 
 
 @pytest.mark.parametrize("name", ["yolact_base", "yolact_resnet50"])
-def test_run_lengths_decode_and_encode_real_strings_identically(name):
+def test_run_lengths_decode_and_encode_real_strings_identically(name, backend):
     rles = real_rles(name)
     assert len(rles) == {"yolact_base": 3380, "yolact_resnet50": 3834}[name]
+    if backend == "simt":
+        rles = rles[::100]  # for its time
     by_size: dict[tuple[int, int], list[dict]] = {}
     for rle in rles:
         by_size.setdefault(tuple(rle["size"]), []).append(rle)
