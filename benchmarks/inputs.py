@@ -14,16 +14,22 @@ SIDE = 550
 
 
 def ellipses(
-    count: int = 100, height: int = 550, width: int = 550, *, coverage: float = 0.04, seed: int = 0
+    count: int = 100,
+    height: int = 550,
+    width: int = 550,
+    *,
+    coverage: float = 0.04,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
 ) -> Tensor:  # [count, height, width] bool
     """Filled ellipses, each covering about `coverage` of the picture: what a mask usually looks like."""
     generator = torch.Generator().manual_seed(seed)
-    aspect = torch.exp(torch.empty(count, 1, 1).uniform_(-0.7, 0.7, generator=generator))
+    aspect = torch.exp(torch.empty(count, 1, 1).uniform_(-0.7, 0.7, generator=generator)).to(device)
     radius = (coverage / torch.pi) ** 0.5
     radius_x, radius_y = radius * aspect.sqrt(), radius / aspect.sqrt()
-    centre_x, centre_y = torch.rand(2, count, 1, 1, generator=generator)
-    x = (torch.arange(width) + 0.5).view(1, 1, -1) / width
-    y = (torch.arange(height) + 0.5).view(1, -1, 1) / height
+    centre_x, centre_y = torch.rand(2, count, 1, 1, generator=generator).to(device)
+    x = (torch.arange(width, device=device) + 0.5).view(1, 1, -1) / width
+    y = (torch.arange(height, device=device) + 0.5).view(1, -1, 1) / height
     return ((x - centre_x) / radius_x) ** 2 + ((y - centre_y) / radius_y) ** 2 < 1
 
 

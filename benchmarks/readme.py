@@ -1,6 +1,6 @@
-"""Writes the README's tables from a file of results: `python -m benchmarks.readme benchmarks/results/FILE.json`
+"""Writes the README's tables from the newest files of results: `python -m benchmarks.readme`
 
-So no figure in the README is typed by hand; a test holds it against the newest file.
+So no figure in the README is typed by hand; a test holds it against those files.
 """
 
 from __future__ import annotations
@@ -11,35 +11,93 @@ import re
 from pathlib import Path
 from typing import Any
 
+from benchmarks.gpu_report import best_of, is_ours
+
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
 OURS = ("yolact, to dictionaries", "yolact, row-major", "yolact.mask", "yolact")  # the first that a job has
-PEERS = (  # the columns: a heading, and the contender of that column
+CPU_PEERS = (  # the columns: a heading, and the contender of that column
     ("eager torch", ("torch eager, then pycocotools", "torch eager, as the original", "torch eager")),
     ("pycocotools", ("pycocotools, asfortranarray", "pycocotools")),
     ("hotcoco", ("hotcoco, column-major", "hotcoco")),
     ("floor", ("a read of the logits", "a write of the masks", "a read of the masks")),
 )
+NO_GPU = "No GPU has run the operators yet: there are no figures of one."
 
 
-def newest() -> Path:
-    """The latest file of results; their names begin with the date."""
-    return max((ROOT / "benchmarks" / "results").glob("*-kernels.json"))
+def newest(kind: str) -> dict[str, Any] | None:
+    """The latest results of that kind, `kernels` on a CPU or `gpu`; the names of the files begin with the date."""
+    files = sorted((ROOT / "benchmarks" / "results").glob(f"*-{kind}.json"))
+    return json.loads(files[-1].read_text()) if files else None
 
 
-def table(results: dict[str, Any]) -> str:
-    """The section: what it was measured on, and a line a job."""
-    machine = results["machine"]
-    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+def section(cpu: dict[str, Any], gpu: dict[str, Any] | None) -> str:
+    """Both tables, or a plain word that no GPU has been measured."""
+    return f"{gpu_table(gpu) if gpu else NO_GPU}\n\n{cpu_table(cpu)}"
+
+
+def versions_of(machine: dict[str, Any]) -> str:
+    packages = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    return f"Python {machine['python']}, {packages}"
+
+
+def gpu_table(results: dict[str, Any]) -> str:
+    """What the GPU is, and a line a job: ours as a graph and call by call, and its peers' times beside ours."""
+    gpu = results["gpu"]
     lines = [
-        f"Measured on {machine['date'][:10]} on {machine['cores']} cores of {machine['cpu']}, Python "
-        f"{machine['python']}, {versions}: medians of alternating runs, results compared first. A column tells how "
+        f"Measured on {results['machine']['date'][:10]} on an {gpu['name']}, driver {gpu['driver']}, CUDA "
+        f"{gpu['cuda']}, {versions_of(results['machine'])}: medians of alternating runs by CUDA events over rotating "
+        "inputs, results compared first. *Graph* is a call's share of a CUDA graph that holds one call on each input; "
+        "*share* is what the bytes that a call must read and write make of the bandwidth of a copy on the same GPU, "
+        f"{gpu['copy_bytes_per_second'] / 1e12:.2f} TB/s. A peer's ratio is its time, as a graph where one can hold "
+        "it, to ours.",
+        "",
+        "| GPU | graph, µs | call, µs | share | peers |",
+        "|---|---|---|---|---|",
+    ]
+    jobs: dict[str, list[dict[str, Any]]] = {}
+    for row in results["milliseconds"]:
+        jobs.setdefault(row["job"], []).append(row)
+    for job, (ours, *others) in jobs.items():
+        graph, eager = (_short(ours[kind]["median"] * 1e3) if ours[kind] else "" for kind in ("graph", "eager"))
+        share = f"{ours['share_of_copy']:.0%}" if ours["share_of_copy"] else ""
+        mine, peers = best_of(ours), []
+        for row in others:
+            if mine and not is_ours(row):
+                taken = best_of(row)
+                peers.append(f"{row['contender']} {_short(taken / mine)}×" if taken else f"{row['contender']} failed")
+        lines.append(f"| {job} | {graph} | {eager} | {share} | {'; '.join(peers)} |")
+    return "\n".join([*lines, *host_times(results), *failures(results)])
+
+
+def host_times(results: dict[str, Any]) -> list[str]:
+    """What a call costs the host, in a sentence."""
+    times = results.get("host_milliseconds")
+    if not times:
+        return []
+    each = ", ".join(f"{name} {_short(timing['median'] * 1e3)}" for name, timing in times.items())
+    return ["", f"A call on the smallest of inputs takes this many µs of the host: {each}."]
+
+
+def failures(results: dict[str, Any]) -> list[str]:
+    """What went wrong on the GPU, in a sentence: a test, a sanitizer, a job."""
+    failed = [name for name, part in results["parts"].items() if not part["ok"]]
+    failed += [failure["job"] for failure in results["failed"]]
+    return ["", f"Failed there: {', '.join(failed)}."] if failed else []
+
+
+def cpu_table(results: dict[str, Any]) -> str:
+    """What it was measured on, and a line a job."""
+    machine = results["machine"]
+    lines = [
+        f"Measured on {machine['date'][:10]} on {machine['cores']} cores of {machine['cpu']}, "
+        f"{versions_of(machine)}: medians of alternating runs, results compared first. A column tells how "
         "many times as long the peer takes, with one thread / with two; *eager torch* is the original's formulation, "
         "with pycocotools after it where strings come out; *floor* is a plain read of the input or write "
         "of the output.",
         "",
-        f"| CPU, batch of one unless told | ms, 1 / 2 threads | {' | '.join(heading for heading, _ in PEERS)} |",
-        f"|---|---|{'---|' * len(PEERS)}",
+        f"| CPU, batch of one unless told | ms, 1 / 2 threads | {' | '.join(heading for heading, _ in CPU_PEERS)} |",
+        f"|---|---|{'---|' * len(CPU_PEERS)}",
     ]
     jobs: dict[str, dict[int, dict[str, float]]] = {}
     for row in results["milliseconds"]:
@@ -50,29 +108,29 @@ def table(results: dict[str, Any]) -> str:
         ours = next(name for name in OURS if name in by_threads[1])
         times = " / ".join(_short(taken[ours]) for taken in by_threads.values())
         cells = []
-        for _, names in PEERS:
+        for _, names in CPU_PEERS:
             peer = next((name for name in names if name in by_threads[1]), None)
             ratios = [taken[peer] / taken[ours] for taken in by_threads.values()] if peer else []
             cells.append(" / ".join(f"{_short(ratio)}×" for ratio in ratios))
         lines.append(f"| {job} | {times} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    return "\n".join([*lines, *host_times(results)])
 
 
 def _short(number: float) -> str:
     return f"{number:.0f}" if number >= 10 else f"{number:.1f}" if number >= 1 else f"{number:.2f}"
 
 
-def insert(readme: str, section: str) -> str:
-    """The README with `section` between its two marks."""
-    return re.sub(f"{BEGIN}.*{END}", lambda _: f"{BEGIN}\n{section}\n{END}", readme, flags=re.DOTALL)
+def insert(readme: str, text: str) -> str:
+    """The README with `text` between its two marks."""
+    return re.sub(f"{BEGIN}.*{END}", lambda _: f"{BEGIN}\n{text}\n{END}", readme, flags=re.DOTALL)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("results", type=Path, nargs="?", help="the newest by default")
-    results = json.loads((parser.parse_args().results or newest()).read_text())
+    argparse.ArgumentParser(description=__doc__).parse_args()
+    cpu = newest("kernels")
+    assert cpu is not None, "benchmarks/results holds no results of a CPU"
     readme = ROOT / "README.md"
-    readme.write_text(insert(readme.read_text(), table(results)))
+    readme.write_text(insert(readme.read_text(), section(cpu, newest("gpu"))))
 
 
 if __name__ == "__main__":

@@ -52,9 +52,10 @@ def compare(
             rounds += 1
     finally:
         torch.set_num_threads(before)
-    return {name: _summary(values) for name, values in taken.items()}
+    return {name: summary(values) for name, values in taken.items()}
 
 
-def _summary(values: list[float]) -> Timing:
+def summary(values: list[float]) -> Timing:
+    """The median and the spread of milliseconds."""
     values = sorted(values)
     return Timing(statistics.median(values), values[0], values[(len(values) * 9) // 10])

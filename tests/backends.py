@@ -30,10 +30,8 @@ def running_on(name: str, skip_or_fail: Callable[[str, str], None]) -> Iterator[
         if not SIMT.exists():
             skip_or_fail("simt", f"the kernels for simt are not built ({SIMT}): make build-simt")
         torch.ops.load_library(SIMT)
-    elif not torch.cuda.is_available():
-        skip_or_fail("gpu", "no GPU is here")
-    elif not torch._C._dispatch_has_kernel_for_dispatch_key("yolact::preprocess", "CUDA"):
-        skip_or_fail("gpu", "the operators were built without CUDA kernels")
+    elif reason := why_no_gpu():
+        skip_or_fail("gpu", reason)
     library = torch.library.Library("yolact", "IMPL")
     try:
         for operator in operators():
@@ -41,6 +39,15 @@ def running_on(name: str, skip_or_fail: Callable[[str, str], None]) -> Iterator[
         yield
     finally:
         library._destroy()
+
+
+def why_no_gpu() -> str | None:
+    """What the operators lack to run on a GPU here."""
+    if not torch.cuda.is_available():
+        return "no GPU is here"
+    if not torch._C._dispatch_has_kernel_for_dispatch_key("yolact::preprocess", "CUDA"):
+        return "the operators were built without CUDA kernels"
+    return None
 
 
 def operators() -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 REQUIRED = {want.strip() for want in os.environ.get("YOLACT_REQUIRE", "").split(",") if want.strip()}
@@ -48,3 +49,13 @@ def backend(request: pytest.FixtureRequest) -> Iterator[str]:
 
     with running_on(name, skip_or_fail):
         yield name
+
+
+@pytest.fixture
+def gpu() -> torch.device:
+    """The GPU that the operators can run on; the test is skipped where there is none."""
+    from backends import why_no_gpu
+
+    if reason := why_no_gpu():
+        skip_or_fail("gpu", reason)
+    return torch.device("cuda")

@@ -1,0 +1,74 @@
+#!/usr/bin/env bash
+# All that wants a GPU, in one go and in under ten minutes, on a bare machine with torch, nvcc and no network: builds the
+# package, runs the operators' tests on the GPU and those of tests/gpu, the four tools of compute-sanitizer over a short
+# list, then every benchmark. A part that fails does not stop the others. Writes DATE-gpu.json and log.txt under $OUT
+# (build/gpu by default), prints a table last and exits non-zero where anything failed.
+#
+#   benchmarks/gpu.sh          the whole of it
+#   benchmarks/gpu.sh --dry    the same ways at toy sizes on the CPU, building nothing: a test of this script
+#
+# PYTHON names the interpreter (python3), LIMIT the seconds for all (570). Wheels in ./.whl are used where there are any.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+export PYTHON=${PYTHON:-python3} PYTHONUNBUFFERED=1
+OUT=${OUT:-build/gpu}
+mkdir -p "$OUT"
+OUT=$(cd "$OUT" && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+: >"$OUT/log.txt"
+deadline=$((SECONDS + ${LIMIT:-570}))
+
+# part NAME SECONDS COMMAND...: runs it within so many seconds, and within what is left; notes status and time.
+part() {
+  local name=$1 limit=$2 left=$((deadline - SECONDS)) began=$SECONDS status
+  shift 2
+  if ((left < limit)); then limit=$left; fi
+  if ((limit < 1)); then limit=1; fi
+  echo "== $name"
+  timeout --kill-after=5 "$limit" "$@" >"$work/$name.log" 2>&1
+  status=$?
+  printf '%s\t%s\t%s\n' "$name" "$status" "$((SECONDS - began))" >>"$work/parts"
+  { echo "== $name: $*"; cat "$work/$name.log"; } >>"$OUT/log.txt"
+  if ((status)); then tail -n 15 "$work/$name.log"; fi
+}
+
+tests() {  # the options that every run of the tests has, and the file for its counts
+  echo -m pytest -q -p no:cacheprovider --junitxml="$work/$1.xml"
+}
+
+install() {
+  if compgen -G ".whl/*.whl" >/dev/null; then
+    "$PYTHON" -m pip install -q --no-index --no-deps --no-compile --upgrade --target "$work/site" .whl/*.whl
+  fi
+  YOLACT_CUDA_ARCHS=$("$PYTHON" -c 'import torch; print("{}{}".format(*torch.cuda.get_device_capability()))') &&
+    export YOLACT_CUDA_ARCHS YOLACT_CUDA=1 &&
+    { "$PYTHON" -m pip install -e . --no-build-isolation --no-deps || "$PYTHON" setup.py -q build_ext --inplace; }
+}
+export PYTHONPATH=$work/site${PYTHONPATH:+:$PYTHONPATH}
+export -f install
+export work
+
+if [[ ${1:-} == --dry ]]; then
+  part tests-gpu 100 "$PYTHON" $(tests tests-gpu) tests/gpu
+  part tests-ops 100 "$PYTHON" $(tests tests-ops) tests/ops/test_preprocess.py -k cuda
+  part memcheck 10 a-sanitizer-that-is-not-here
+  part kernels 200 "$PYTHON" -m benchmarks.kernels --device toy --json "$work/kernels.json"
+else
+  export YOLACT_REQUIRE=gpu
+  part install 180 bash -c install
+  part tests-gpu 120 "$PYTHON" $(tests tests-gpu) tests/gpu
+  # Side by side, as each leaves the GPU idle most of the time. Every allocation of torch's is one of its own, so that
+  # an access past its end is seen.
+  for tool in memcheck racecheck initcheck synccheck; do
+    part "$tool" 120 env PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool "$tool" --kernel-name kns=yolact \
+      --report-api-errors no --error-exitcode 99 "$PYTHON" -m pytest -q -p no:cacheprovider tests/gpu/test_short.py &
+  done
+  part tests-ops 150 "$PYTHON" $(tests tests-ops) tests/ops -k cuda
+  wait
+  left=$((deadline - SECONDS - 20))
+  part kernels "$left" "$PYTHON" -m benchmarks.kernels --device cuda --seconds 1.5 --json "$work/kernels.json" \
+    --minutes "$("$PYTHON" -c "print(max(0, $left - 40) / 60)")"
+fi
+
+"$PYTHON" -m benchmarks.gpu_report "$work" "$OUT/$(date -u +%F)-gpu.json"

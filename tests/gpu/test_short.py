@@ -1,0 +1,133 @@
+"""Every way through the kernels once, small, beside the CPU: the list that compute-sanitizer goes over.
+
+Inputs are drawn on the CPU and copied, so that the only kernels are the package's own and whatever reads memory that
+nothing wrote is one of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from calls import CALLS, decode, results_of
+from torch import Tensor
+
+from yolact import ops
+
+pytestmark = pytest.mark.usefixtures("gpu")
+RANDOM = torch.Generator().manual_seed(0)
+HEAD = CALLS["detect"].tensors
+MAPS, COEFFICIENTS, BOXES, COUNT = CALLS["assemble_masks"].tensors.values()
+SIZES = CALLS["assemble_run_lengths"].tensors["sizes"]
+MASKS = CALLS["encode_run_lengths"].tensors["masks"]
+
+
+def crowd(priors: int) -> tuple[Tensor, Tensor, Tensor]:
+    """So many priors, all of them above any usual threshold, in four classes."""
+    logits = torch.randn(2, priors, 5, generator=RANDOM)
+    corners = torch.rand(priors, 2, generator=RANDOM)
+    return torch.randn(2, priors, 4, generator=RANDOM), logits, torch.cat([corners, corners + 0.2], 1)
+
+
+def noise(*shape: int) -> Tensor:
+    return torch.rand(shape, generator=RANDOM) < 0.5
+
+
+# A function, its tensors, its options.
+SHORT: dict[str, tuple[Callable[..., Any], tuple[Tensor, ...], dict[str, Any]]] = {
+    "detect": (ops.detect, tuple(HEAD.values()), {}),
+    "detect, half": (ops.detect, tuple(tensor.half() for tensor in HEAD.values()), {"second_threshold": True}),
+    "detect, bfloat16": (ops.detect, tuple(tensor.bfloat16() for tensor in HEAD.values()), {"clip": True}),
+    "detect, strided": (ops.detect, (crowd(70)[0][..., [3, 2, 1, 0]].flip(0), *crowd(70)[1:]), {"max_log_size": 0.5}),
+    "detect, crowded": (ops.detect, crowd(1500), {"top_k": 700, "max_detections": None}),
+    "detect, greedy": (ops.detect, crowd(400), {"method": "greedy", "across_classes": True}),
+    "detect, levels": (ops.detect, crowd(300), {"level_sizes": [200, 90, 10], "pre_nms_top_k": 30}),
+    "detect, none": (ops.detect, crowd(40), {"score_threshold": 1.0}),
+    "fast_nms": (ops.fast_nms, tuple(CALLS["fast_nms"].tensors.values()), {"score_threshold": 0.3}),
+    "fast_nms, greedy": (
+        ops.fast_nms,
+        tuple(CALLS["fast_nms"].tensors.values()),
+        {"method": "greedy", "plus_one": True},
+    ),
+    "fast_nms, across": (ops.fast_nms, tuple(CALLS["fast_nms"].tensors.values()), {"across_classes": True, "top_k": 7}),
+    "fast_nms, many": (
+        ops.fast_nms,
+        (torch.rand(1, 2000, 4, generator=RANDOM), torch.rand(1, 2, 2000, generator=RANDOM)),
+        {"top_k": 900, "suppress_equal": True},
+    ),
+    "assemble_masks": (ops.assemble_masks, (MAPS, COEFFICIENTS, BOXES), {"size": (45, 61)}),
+    "assemble_masks, count": (
+        lambda maps, coefficients, boxes, count, size: ops.assemble_masks(maps, coefficients, boxes, size, count=count),
+        (MAPS, COEFFICIENTS, BOXES, COUNT),
+        {"size": (64, 128)},
+    ),
+    "assemble_masks, packed": (
+        ops.assemble_masks,
+        (MAPS.half(), COEFFICIENTS, BOXES),
+        {"size": (30, 13), "packed": True},
+    ),
+    "assemble_masks, logits": (
+        ops.assemble_masks,
+        (MAPS.permute(0, 3, 1, 2), COEFFICIENTS.bfloat16(), BOXES),
+        {"size": (40, 50), "layout": "khw", "activation": "none", "threshold": 0.0, "crop": "after"},
+    ),
+    "assemble_masks, outside": (ops.assemble_masks, (MAPS, COEFFICIENTS, BOXES), {"size": (9, 70), "threshold": -1.0}),
+    "assemble_masks, large map": (
+        ops.assemble_masks,
+        (
+            torch.randn(1, 90, 500, 4, generator=RANDOM),
+            COEFFICIENTS[:1, :, :4].contiguous(),
+            torch.tensor([[[0, 0, 1.0, 1]] * 7]),
+        ),
+        {"size": (60, 700)},
+    ),
+    "assemble_run_lengths": (ops.assemble_run_lengths, (MAPS, COEFFICIENTS, BOXES, SIZES), {}),
+    "assemble_run_lengths, overflow": (ops.assemble_run_lengths, (MAPS, COEFFICIENTS, BOXES, SIZES), {"capacity": 9}),
+    "assemble_run_lengths, wide": (
+        ops.assemble_run_lengths,
+        (
+            torch.randn(2, 12, 15, 8, generator=RANDOM),
+            COEFFICIENTS,
+            BOXES * 0 + torch.tensor([0, 0, 1.0, 1]),
+            SIZES * 20,
+        ),
+        {"capacity": 3000},
+    ),
+    "assemble_run_lengths, no crop": (
+        ops.assemble_run_lengths,
+        (MAPS.half(), COEFFICIENTS.half(), BOXES, SIZES),
+        {"crop": "none", "activation": "none", "threshold": 0.1, "capacity": 600},
+    ),
+    "encode_run_lengths": (ops.encode_run_lengths, (MASKS,), {}),
+    "encode_run_lengths, noise": (ops.encode_run_lengths, (noise(2, 130, 150),), {"capacity": 40_000}),
+    "encode_run_lengths, overflow": (ops.encode_run_lengths, (noise(2, 130, 150),), {"capacity": 100}),
+    "encode_run_lengths, turned": (ops.encode_run_lengths, (noise(3, 65, 33).mT,), {}),
+    "encode_run_lengths, sliced": (ops.encode_run_lengths, (noise(4, 50, 90)[::2, 1::3, 2:-3].byte(),), {}),
+    "decode_run_lengths": (decode, tuple(CALLS["decode_run_lengths"].tensors.values()), {}),
+    "decode_run_lengths, noise": (
+        lambda *rows: ops.decode_run_lengths(ops.RunLengths(*rows), (70, 90)),
+        results_of(ops.encode_run_lengths(noise(3, 70, 90), capacity=20_000)),
+        {},
+    ),
+    "preprocess": (
+        ops.preprocess,
+        tuple(CALLS["preprocess"].tensors.values()),
+        {"size": (7, 9), "mean": (1, 2, 3), "std": (4, 5, 6)},
+    ),
+    "preprocess, rounded": (
+        ops.preprocess,
+        (CALLS["preprocess"].tensors["pictures"].transpose(1, 2),),
+        {"size": 40, "mean": (0, 0, 0), "std": (1, 1, 1), "round_to_uint8": True},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_short(name, gpu):
+    run, tensors, options = SHORT[name]
+    on_gpu = (tensor.to(gpu) for tensor in tensors)
+    for here, there in zip(results_of(run(*on_gpu, **options)), results_of(run(*tensors, **options)), strict=True):
+        # An exponential's last bit, in scores and in the sizes of boxes.
+        torch.testing.assert_close(here.cpu(), there, rtol=1e-6, atol=1e-6)

@@ -1,0 +1,97 @@
+"""The benchmarks run, and what is told of a GPU is what was measured there."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+from benchmarks import cuda_timing, gpu_report, readme
+
+SCRIPT = ROOT / "benchmarks" / "gpu.sh"
+
+
+@pytest.fixture(scope="module")
+def dry_run(tmp_path_factory) -> tuple[dict, str]:
+    """The results and the output of the script that is meant for a GPU, run dry."""
+    folder = tmp_path_factory.mktemp("gpu")
+    environment = os.environ | {"OUT": str(folder), "PYTHON": sys.executable, "OMP_WAIT_POLICY": "PASSIVE"}
+    environment.pop("YOLACT_REQUIRE", None)
+    ran = subprocess.run([SCRIPT, "--dry"], capture_output=True, text=True, env=environment, cwd=folder)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    (file,) = folder.glob("*-gpu.json")
+    return json.loads(file.read_text()), ran.stdout
+
+
+def test_the_script_for_a_gpu_runs_dry(dry_run):
+    results, told = dry_run
+    assert {name: part["ok"] for name, part in results["parts"].items()} == dict.fromkeys(
+        ("tests-gpu", "tests-ops", "memcheck", "kernels"), True
+    )
+    assert results["parts"]["memcheck"]["message"] == "not run: compute-sanitizer is not installed"
+    assert "none: toy sizes" in results["gpu"]["name"]
+    assert results["failed"] == []
+    for operator in ("detect", "fast_nms", "assemble_masks", "prototypes_to_rles", "encode", "decode", "preprocess"):
+        assert any(row["job"].startswith(operator) for row in results["milliseconds"])
+        assert f"\n{operator}" in told
+    for row in results["milliseconds"]:
+        assert row["eager"]["median"] > 0, row
+        assert row["notes"] == [], row
+        assert (row["share_of_copy"] is None) == (row["bytes"] is None)
+
+
+def test_the_table_of_a_gpu_names_every_job_and_peer(dry_run):
+    results = dry_run[0]
+    results["gpu"] |= {"driver": "1.2", "cuda": "13.0"}
+    results["failed"].append({"job": "a job", "message": "failed: it was too hard"})
+    results["parts"]["memcheck"]["ok"] = False
+    results["milliseconds"][1] |= {"eager": None, "notes": ["failed: ImportError: no such package"]}
+    table = readme.gpu_table(results)
+    for row in results["milliseconds"]:
+        assert row["job"] in table
+    assert f"{results['milliseconds'][1]['contender']} failed" in table
+    assert "Failed there: memcheck, a job." in table
+    assert readme.NO_GPU in readme.section(readme.newest("kernels"), None)
+
+
+@pytest.mark.parametrize(
+    ("log", "status", "ok", "message"),
+    [
+        ("2 passed in 3 s\n========= ERROR SUMMARY: 0 errors\n", 0, None, "0 errors; 2 passed in 3 s"),
+        ("1 failed\n========= RACECHECK SUMMARY: 2 hazards displayed (1 error, 1 warning)", 99, None, "2 hazards"),
+        ("========= Error: Device not supported. Please refer to", 1, True, "does not support this machine"),
+        ("env: 'compute-sanitizer': No such file or directory\n", 127, True, "not installed"),
+        ("Segmentation fault", 139, None, "no verdict"),
+    ],
+)
+def test_a_sanitizers_verdict_is_read(log, status, ok, message):
+    verdict = gpu_report.verdict_of(log, status)
+    assert verdict.get("ok") is ok
+    assert message in verdict["message"]
+
+
+def test_a_part_that_fails_or_hangs_fails_the_run(tmp_path):
+    (tmp_path / "parts").write_text("install\t1\t3\nkernels\t124\t60\n")
+    command = [sys.executable, "-m", "benchmarks.gpu_report", tmp_path, tmp_path / "results.json"]
+    ran = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert ran.returncode == 1
+    assert "FAILED install" in ran.stdout
+    assert "60 s  ran out of time" in ran.stdout
+
+
+def test_a_contender_that_fails_is_a_result_and_stops_no_other():
+    import torch
+
+    def fail(_: torch.Tensor) -> None:
+        raise ImportError("no such package")
+
+    contenders = {"a": cuda_timing.Contender(torch.abs), "b": cuda_timing.Contender(fail)}
+    sets = cuda_timing.input_sets(lambda seed: (torch.full((3,), seed),), 3, torch.device("cpu"))
+    measured = cuda_timing.compare(contenders, sets, torch.device("cpu"), seconds=0)
+    assert measured["a"].eager.median > 0
+    assert measured["b"].eager is None
+    assert measured["b"].notes == ["failed: ImportError: no such package"]
