@@ -8,6 +8,7 @@ run on one picture in float32: eight take eight times as long, and to compile ta
 from __future__ import annotations
 
 import functools
+import importlib.util
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ from benchmarks import inputs, peers
 from benchmarks.cuda_timing import Contender, InputSet
 from yolact import ops
 from yolact.ops.reference.detect import decode
+from yolact.structures import Selection
 
 MEAN, STD = (123.68, 116.78, 103.94), (58.40, 57.12, 57.38)
 
@@ -117,26 +119,34 @@ def fast_nms(device: torch.device, sizes: Sizes) -> Iterator[Job]:
                 scores = scores.gather(2, best.expand(-1, scores.shape[1], -1))
                 return boxes.to(device), scores.to(device)
 
-            def eager(boxes: Tensor, scores: Tensor) -> object:
+            def eager(boxes: Tensor, scores: Tensor) -> list[tuple[Tensor, ...]]:
                 return [peers.eager_fast_nms(*picture) for picture in zip(boxes, scores, strict=True)]
 
-            def torchvision(boxes: Tensor, scores: Tensor) -> object:
+            def torchvision(boxes: Tensor, scores: Tensor) -> list[tuple[Tensor, ...]]:
                 return [peers.torchvision_nms(*picture) for picture in zip(boxes, scores, strict=True)]
 
-            def check(boxes: Tensor, scores: Tensor) -> None:
+            def traditional(boxes: Tensor, scores: Tensor) -> Selection:
+                options = {"method": "greedy", "score_threshold": 0.05, "top_k": boxes.shape[1]}
+                return ops.fast_nms(boxes, scores, **options)
+
+            def agree(ours: Selection, pictures: list[tuple[Tensor, ...]]) -> None:
+                for b, (_, label, score) in enumerate(pictures):
+                    assert ours.count[b] == len(score)
+                    torch.testing.assert_close(ours.score[b, : len(score)], score)
+                    assert (ours.label[b, : len(label)] != label).sum() <= 4  # equal scores, in torch's order
+
+            def check(boxes: Tensor, scores: Tensor, agree=agree, traditional=traditional) -> None:
                 ours, on_cpu = ops.fast_nms(boxes, scores), ops.fast_nms(boxes.cpu(), scores.cpu())
                 for field in ("index", "label", "score", "count"):
                     assert torch.equal(getattr(ours, field).cpu(), getattr(on_cpu, field)), field
-                for b, (_, label, score) in enumerate(eager(boxes, scores)):
-                    torch.testing.assert_close(ours.score[b, : len(score)], score)
-                    assert (ours.label[b, : len(label)] != label).sum() <= 4  # equal scores, in torch's order
+                agree(ours, eager(boxes, scores))
+                if importlib.util.find_spec("torchvision"):
+                    agree(traditional(boxes, scores), torchvision(boxes, scores))
 
             shape = draw(0)[1].shape
             contenders = {
                 "yolact": Contender(ops.fast_nms, 4 * shape.numel() + 16 * batch * shape[2]),
-                "yolact, traditional": Contender(
-                    functools.partial(ops.fast_nms, method="greedy", score_threshold=0.05, top_k=shape[2])
-                ),
+                "yolact, traditional": Contender(traditional),
                 "torch eager, as the original": Contender(eager, waits=True),
                 "torchvision batched_nms, traditional": Contender(torchvision, waits=True),
             }
