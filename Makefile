@@ -16,7 +16,7 @@ JOBS := $(shell nproc)
 HAS_NVCC := $(shell command -v $${CUDACXX:-nvcc})
 WANTS_TORCH_CUDA := $(findstring torch-cuda,$(YOLACT_REQUIRE))
 
-.PHONY: help demo test lint format test-cpp test-python build build-simt build-cuda venv-torch-cuda bench mutants clean
+.PHONY: help demo test lint format test-cpp test-python build build-simt build-cuda venv-torch-cuda bench bench-gpu mutants clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -74,6 +74,9 @@ mutants: $(STAMPS)/dev  ## breaks the CUDA kernels in many small ways and sees t
 
 bench: $(STAMPS)/dev  ## every operator beside its peers, on this machine
 	$(PYTHON) -m benchmarks.kernels
+
+bench-gpu:  ## the tests, compute-sanitizer and the benchmarks that want a GPU, in under ten minutes
+	PYTHON=$(PYTHON) benchmarks/gpu.sh
 
 # Where the interpreter went away, so did what the stamps tell of.
 ifeq ($(shell command -v $(PYTHON)),)

@@ -124,7 +124,10 @@ def on_gpu(options: argparse.Namespace) -> dict[str, Any]:
         finally:
             sets = measured = None  # their memory is the next job's
             write(results, options.json)
-    results["host_milliseconds"] = host_times(device)
+    try:
+        results["host_milliseconds"] = host_times(device)
+    except Exception as error:
+        results["failed"].append({"job": "host times", "message": cuda_timing.message_of(error)})
     for failure in results["failed"]:
         print(f"{failure['job']}: {failure['message']}")
     return results
