@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from yolact import devices
+from yolact import devices, doctor
 from yolact.devices import find_device, serves
 from yolact.errors import UserError
 
@@ -83,3 +84,18 @@ def test_find_device_says_why_not(machine, fault, monkeypatch):
 )
 def test_serves(archs, gpus):
     assert [gpu for gpu in (70, 75, 80, 86, 89, 90, 100, 103, 120) if serves(archs, *divmod(gpu, 10))] == gpus
+
+
+def test_doctor_tells_of_each_gpu(monkeypatch):
+    pretend(Machine(archs=("80-real",)), monkeypatch)
+    capabilities = [(8, 6), (9, 0)]
+    properties = [SimpleNamespace(name="A", major=a, minor=b, total_memory=24 << 30) for a, b in capabilities]
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: capabilities[index])
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: properties[index])
+    told = [finding for finding in doctor.examine() if finding.subject.startswith("GPU")]
+    assert told == [
+        doctor.Finding("ok", "GPU 0", "A, sm_86, 24 GiB"),
+        doctor.Finding(
+            "no", "GPU 1", "A, sm_90, 24 GiB; the operators were built for 80-real, and this GPU is an sm_90"
+        ),
+    ]
