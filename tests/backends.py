@@ -63,7 +63,11 @@ def stand_in(backend: str, operator: str) -> Callable[..., Any]:
 
     def run_on_gpu(*arguments: Any, **options: Any) -> Any:
         there, options_there = tree_map_only(Tensor, to_gpu, (arguments, options))
-        results = getattr(torch.ops.yolact, operator).default(*there, **options_there)
+        overload = getattr(torch.ops.yolact, operator).default
+        results = overload(*there, **options_there)
+        for parameter, given, moved in zip(overload._schema.arguments, arguments, there, strict=False):
+            if parameter.is_write:
+                given.copy_(moved)
         return tree_map_only(Tensor, lambda tensor: tensor.cpu(), results)
 
     return run_on_gpu

@@ -26,6 +26,7 @@ YOLACT_STABLE_LIBRARY(YOLACT_LIBRARY, m) {
   m.def(
       "decode_run_lengths(Tensor data, Tensor length, Tensor needed, Tensor sizes, SymInt[2] size)"
       " -> (Tensor masks, Tensor error)");
+  m.def("gather_run_lengths(Tensor data, Tensor length, Tensor needed, Tensor size, Tensor(a!) out) -> ()");
   m.def("preprocess(Tensor pictures, SymInt[2] size, float[3] mean, float[3] std, *, bool round_to_uint8) -> Tensor");
   m.def("current_stream(int device) -> int");
 }

@@ -11,7 +11,7 @@ from torch import Tensor
 from yolact.ops import _library  # noqa: F401 - loads torch.ops.yolact
 from yolact.ops._assemble import check_assemble
 from yolact.ops._checks import check_count, check_size, check_tensor, items_of
-from yolact.ops.run_lengths import DEFAULT_CAPACITY, RunLengths, exact_rles
+from yolact.ops.run_lengths import DEFAULT_CAPACITY, RunLengths, copy_to_host, exact_rles
 
 
 def assemble_run_lengths(
@@ -113,8 +113,9 @@ def prototypes_to_rles(
                 parts.append(assemble_run_lengths(*arguments, capacity=capacity, source_region=region, **options))
         return RunLengths(*(torch.cat([getattr(part, name) for part in parts]) for name in RunLengths.__annotations__))
 
+    on_host = None if count is None else copy_to_host(count)  # exact_rles waits for both
     rles = exact_rles(run_lengths, encode_again)
-    counts = [detections] * batch if count is None else count.clamp(0, detections).tolist()
+    counts = [detections] * batch if on_host is None else on_host.clamp(0, detections).tolist()
     return [rles[b * detections : b * detections + counts[b]] for b in range(batch)]
 
 

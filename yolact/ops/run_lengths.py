@@ -9,11 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from yolact.ops import _library  # noqa: F401 - loads torch.ops.yolact
 from yolact.ops._checks import check_size
 
 # Bytes a row where the caller names no capacity: a page. Of the 7,214 strings that the published models gave on 100
 # COCO pictures 24 are longer; those overflow and are told.
 DEFAULT_CAPACITY = 4096
+
+# What the host is told of a row: where its string begins, its length, the bytes needed, height and width, int64 each.
+_RECORD_BYTES = 40
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,16 +47,27 @@ class RunLengths:
         Raises:
             ValueError: a row overflowed; the first such row is named with the bytes that it needs.
         """
-        capacity = self.data.shape[1]
-        needed, lengths, sizes = self.needed.tolist(), self.length.tolist(), self.size.tolist()
-        longest = max(needed, default=0)
-        if longest > capacity:
-            row = next(row for row, bytes_needed in enumerate(needed) if bytes_needed > capacity)
-            raise ValueError(f"row {row} overflowed: it needs {needed[row]} bytes, the capacity is {capacity}")
-        text = self.data[:, :longest].cpu().numpy().tobytes().decode("ascii")
+        rows = self._rows_on_host()
+        for row, (needed, _) in enumerate(rows):
+            if needed > (capacity := self.data.shape[1]):
+                raise ValueError(f"row {row} overflowed: it needs {needed} bytes, the capacity is {capacity}")
+        return [rle for _, rle in rows]
+
+    def _rows_on_host(self) -> list[tuple[int, dict[str, Any]]]:  # M of (bytes needed, COCO's dictionary)
+        """Bring all rows to the host, waiting once; one that overflowed has an empty string."""
+        count, capacity = self.data.shape
+        records = count * _RECORD_BYTES
+        # What the operator writes to: the device writes to pinned memory directly, only the bytes that count.
+        memory = torch.empty(records + count * -(-capacity // 4) * 4, dtype=torch.uint8, pin_memory=self.data.is_cuda)
+        torch.ops.yolact.gather_run_lengths(self.data, self.length, self.needed, self.size, memory)
+        if self.data.is_cuda:
+            torch.cuda.current_stream(self.data.device).synchronize()
+        rows = memory[:records].view(torch.int64).view(count, -1).tolist()
+        end = sum(rows[-1][:2]) if rows else 0
+        text = memory[:end].numpy().tobytes()
         return [
-            {"size": size, "counts": text[row * longest : row * longest + length]}
-            for row, (size, length) in enumerate(zip(sizes, lengths, strict=True))
+            (needed, {"size": [height, width], "counts": text[begin : begin + length].decode("ascii")})
+            for begin, length, needed, height, width in rows
         ]
 
     def decode(self, size: tuple[int, int] | None = None) -> Tensor:  # [M, H, W] bool
@@ -116,12 +131,22 @@ def exact_rles(
     encode_again: Callable[[list[int], int], RunLengths],  # (rows, a capacity that suffices)
 ) -> list[dict[str, Any]]:
     """Return `run_lengths.to_coco()`, but with the rows that overflowed encoded again."""
-    needed, capacity = run_lengths.needed.tolist(), run_lengths.data.shape[1]
-    overflowed = [row for row, bytes_needed in enumerate(needed) if bytes_needed > capacity]
-    if not overflowed:
-        return run_lengths.to_coco()
-    good = [row for row, bytes_needed in enumerate(needed) if bytes_needed <= capacity]
-    rles = dict(zip(good, run_lengths[good].to_coco(), strict=True))
-    again = encode_again(overflowed, max(needed))
-    rles.update(zip(overflowed, again.to_coco(), strict=True))
-    return [rles[row] for row in range(len(needed))]
+    rows = run_lengths._rows_on_host()
+    rles = [rle for _, rle in rows]
+    if overflowed := [row for row, (needed, _) in enumerate(rows) if needed > run_lengths.data.shape[1]]:
+        again = encode_again(overflowed, max(rows[row][0] for row in overflowed))
+        for row, rle in zip(overflowed, again.to_coco(), strict=True):
+            rles[row] = rle
+    return rles
+
+
+def copy_to_host(tensor: Tensor) -> Tensor:
+    """Return a copy for the host to read, from the current stream's next synchronisation on; itself if it is there."""
+    if not tensor.is_cuda:
+        return tensor
+    return torch.empty_like(tensor, device="cpu", pin_memory=True).copy_(tensor, non_blocking=True)
+
+
+@torch.library.register_fake("yolact::gather_run_lengths")
+def _(data: Tensor, length: Tensor, needed: Tensor, size: Tensor, out: Tensor) -> None:
+    return None
