@@ -46,6 +46,26 @@ def test_run_lengths_select_no_single_row():
         run_lengths[0]
 
 
+@pytest.mark.parametrize("capacity", [1, 4, 7, 40])
+def test_gather_run_lengths_opcheck_and_takes_any_strides(capacity):
+    masks = torch.rand(6, 4, 5, generator=torch.Generator().manual_seed(0)) > 0.8
+    encoded = ops.encode_run_lengths(masks, capacity=40)
+    assert encoded[slice(None, None, 2)].to_coco() == encoded.to_coco()[::2]
+    cut = ops.encode_run_lengths(masks, capacity=capacity)
+    memory = torch.zeros(6 * (40 + -(-capacity // 4) * 4), dtype=torch.uint8)
+    arguments = (cut.data, cut.length, cut.needed, cut.size, memory)
+    torch.library.opcheck(torch.ops.yolact.gather_run_lengths, arguments)
+    torch.ops.yolact.gather_run_lengths(*arguments)
+    records = memory[: 6 * 40].view(torch.int64).view(6, 5)
+    assert torch.equal(records[:, 1], cut.length)
+    assert torch.equal(records[:, 2], encoded.needed)
+    assert records[:, 3:].tolist() == [[4, 5]] * 6
+    for (begin, length, *_), rle, fits in zip(records, encoded.to_coco(), cut.length > 0, strict=True):
+        assert bytes(memory[begin : begin + length].tolist()).decode() == (rle["counts"] if fits else "")
+    with pytest.raises(RuntimeError, match="out must be of shape"):
+        torch.ops.yolact.gather_run_lengths(*arguments[:-1], memory[1:])
+
+
 def test_run_lengths_of_nothing():
     nothing = ops.RunLengths.from_coco([])
     assert nothing.to_coco() == []

@@ -16,8 +16,8 @@ from yolact.ops._checks import check_size
 # COCO pictures 24 are longer; those overflow and are told.
 DEFAULT_CAPACITY = 4096
 
-# What the host is told of a row: where its string begins, its length, the bytes needed, height and width, int64 each.
-_RECORD_BYTES = 40
+# What the host is told of a row, int64 each: where its string begins, its length, the bytes needed, height and width.
+_RECORD_FIELDS = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,13 +56,13 @@ class RunLengths:
     def _rows_on_host(self) -> list[tuple[int, dict[str, Any]]]:  # M of (bytes needed, COCO's dictionary)
         """Bring all rows to the host, waiting once; one that overflowed has an empty string."""
         count, capacity = self.data.shape
-        records = count * _RECORD_BYTES
+        records = count * _RECORD_FIELDS * 8  # bytes
         # What the operator writes to: the device writes to pinned memory directly, only the bytes that count.
         memory = torch.empty(records + count * -(-capacity // 4) * 4, dtype=torch.uint8, pin_memory=self.data.is_cuda)
         torch.ops.yolact.gather_run_lengths(self.data, self.length, self.needed, self.size, memory)
         if self.data.is_cuda:
             torch.cuda.current_stream(self.data.device).synchronize()
-        rows = memory[:records].view(torch.int64).view(count, -1).tolist()
+        rows = memory[:records].view(torch.int64).view(count, _RECORD_FIELDS).tolist()
         end = sum(rows[-1][:2]) if rows else 0
         text = memory[:end].numpy().tobytes()
         return [
