@@ -44,13 +44,14 @@ class Measured:
     notes: list[str] = field(default_factory=list)
 
 
-def input_sets(draw: Callable[[int], InputSet], moved: int, device: torch.device) -> list[InputSet]:
-    """Input sets to rotate over: in all twice what the L2 cache holds, so that no call finds its input there."""
+def input_sets(draw: Callable[[int], InputSet], moved: int | None, device: torch.device) -> list[InputSet]:
+    """Input sets to rotate over: twice what the L2 cache holds pass by before a call meets its input again."""
     drawn = [draw(seed) for seed in range(DRAWN)]
     if device.type != "cuda":
         return drawn
     cache = torch.cuda.get_device_properties(device).L2_cache_size
-    count = min(max(DRAWN, math.ceil(2 * cache / max(moved, 1))), MOST_SETS)
+    moved = moved or sum(tensor.nbytes for tensor in drawn[0])
+    count = min(max(DRAWN, math.ceil(2 * cache / moved)), MOST_SETS)
     return [*drawn, *(tuple(tensor.clone() for tensor in drawn[i % DRAWN]) for i in range(DRAWN, count))]
 
 

@@ -64,7 +64,8 @@ else
     part "$tool" 120 env PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool "$tool" --kernel-name kns=yolact \
       --report-api-errors no --error-exitcode 99 "$PYTHON" -m pytest -q -p no:cacheprovider tests/gpu/test_short.py &
   done
-  part tests-ops 150 "$PYTHON" $(tests tests-ops) tests/ops -k cuda
+  workers=$("$PYTHON" -c 'import xdist' 2>/dev/null && echo "-n 4")
+  part tests-ops 150 "$PYTHON" $(tests tests-ops) $workers tests/ops -k cuda
   wait
   left=$((deadline - SECONDS - 20))
   part kernels "$left" "$PYTHON" -m benchmarks.kernels --device cuda --seconds 1.5 --json "$work/kernels.json" \

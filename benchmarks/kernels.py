@@ -113,7 +113,7 @@ def on_gpu(options: argparse.Namespace) -> dict[str, Any]:
             if left < 0:
                 raise TimeoutError("the minutes were spent")
             job.check(*job.draw(0))
-            sets = cuda_timing.input_sets(job.draw, next(iter(job.contenders.values())).moved or 1, device)
+            sets = cuda_timing.input_sets(job.draw, next(iter(job.contenders.values())).moved, device)
             seconds = 0.0 if toy else min(options.seconds, left / (len(jobs) - number) / 2)
             measured = cuda_timing.compare(job.contenders, sets, device, seconds=seconds, least=1 if toy else 5)
         except Exception as error:
