@@ -12,7 +12,7 @@ namespace yolact {
 
 // What the piece holds first: one a row.
 struct RunRecord {
-  int64_t begin, length;  // of its string in the piece, in bytes
+  int64_t begin, length;  // of its string, in bytes; begins are counted from the end of the records
   int64_t needed, height, width;
 };
 

@@ -15,12 +15,11 @@ constexpr int kThreads = 128;
 
 __global__ void __launch_bounds__(kThreads) gather_rows(GatherRunLengthsArguments a) {
   const int64_t row = blockIdx.x, length = bytes_of(a, row);
-  int64_t sum = 0, before;
+  int64_t sum = 0, begin;
   for (int64_t i = threadIdx.x; i < row; i += kThreads) sum += round_to_four(bytes_of(a, i));
-  block_exclusive_sum<kThreads>(sum, &before);
-  const int64_t begin = a.count * static_cast<int64_t>(sizeof(RunRecord)) + before;
+  block_exclusive_sum<kThreads>(sum, &begin);
   const uint8_t* text = a.data + row * a.capacity;
-  uint32_t* output = reinterpret_cast<uint32_t*>(a.output + begin);
+  uint32_t* output = reinterpret_cast<uint32_t*>(a.output + a.count * sizeof(RunRecord) + begin);
   for (int64_t i = threadIdx.x; 4 * i < length; i += kThreads) {
     uint32_t word = 0;
     for (int64_t at = 4 * i; at < 4 * i + 4 && at < length; ++at) word |= uint32_t{text[at]} << at % 4 * 8;

@@ -16,7 +16,7 @@ from yolact.ops._checks import check_size
 # COCO pictures 24 are longer; those overflow and are told.
 DEFAULT_CAPACITY = 4096
 
-# What the host is told of a row, int64 each: where its string begins, its length, the bytes needed, height and width.
+# What the host is told of a row: where its string begins in the text, its length, the bytes needed, height, width.
 _RECORD_FIELDS = 5
 
 
@@ -47,28 +47,33 @@ class RunLengths:
         Raises:
             ValueError: a row overflowed; the first such row is named with the bytes that it needs.
         """
-        rows = self._rows_on_host()
-        for row, (needed, _) in enumerate(rows):
-            if needed > (capacity := self.data.shape[1]):
-                raise ValueError(f"row {row} overflowed: it needs {needed} bytes, the capacity is {capacity}")
-        return [rle for _, rle in rows]
+        needed, rles = self._on_host()
+        capacity = self.data.shape[1]
+        for row, bytes_needed in enumerate(needed):
+            if bytes_needed > capacity:
+                raise ValueError(f"row {row} overflowed: it needs {bytes_needed} bytes, the capacity is {capacity}")
+        return rles
 
-    def _rows_on_host(self) -> list[tuple[int, dict[str, Any]]]:  # M of (bytes needed, COCO's dictionary)
-        """Bring all rows to the host, waiting once; one that overflowed has an empty string."""
+    def _on_host(self) -> tuple[list[int], list[dict[str, Any]]]:
+        """Return the bytes that each row needs, and COCO's dictionaries; no counts where a row overflowed.
+
+        Waits once: on a GPU the device itself writes to pinned memory, and only the bytes that count.
+        """
         count, capacity = self.data.shape
-        records = count * _RECORD_FIELDS * 8  # bytes
-        # What the operator writes to: the device writes to pinned memory directly, only the bytes that count.
-        memory = torch.empty(records + count * -(-capacity // 4) * 4, dtype=torch.uint8, pin_memory=self.data.is_cuda)
+        begin_of_text = count * _RECORD_FIELDS * 8  # int64 each
+        size = begin_of_text + count * -(-capacity // 4) * 4
+        memory = torch.empty(size, dtype=torch.uint8, pin_memory=self.data.is_cuda)
         torch.ops.yolact.gather_run_lengths(self.data, self.length, self.needed, self.size, memory)
         if self.data.is_cuda:
             torch.cuda.current_stream(self.data.device).synchronize()
-        rows = memory[:records].view(torch.int64).view(count, _RECORD_FIELDS).tolist()
-        end = sum(rows[-1][:2]) if rows else 0
-        text = memory[:end].numpy().tobytes()
-        return [
-            (needed, {"size": [height, width], "counts": text[begin : begin + length].decode("ascii")})
-            for begin, length, needed, height, width in rows
+        records = memory[:begin_of_text].view(torch.int64).view(count, _RECORD_FIELDS).tolist()
+        bytes_of_text = sum(records[-1][:2]) if records else 0
+        text = memory[begin_of_text : begin_of_text + bytes_of_text].numpy().tobytes().decode("ascii")
+        rles = [
+            {"size": [height, width], "counts": text[begin : begin + length]}
+            for begin, length, _, height, width in records
         ]
+        return [needed for _, _, needed, _, _ in records], rles
 
     def decode(self, size: tuple[int, int] | None = None) -> Tensor:  # [M, H, W] bool
         """Return the masks; see `yolact.ops.decode_run_lengths`."""
@@ -131,10 +136,9 @@ def exact_rles(
     encode_again: Callable[[list[int], int], RunLengths],  # (rows, a capacity that suffices)
 ) -> list[dict[str, Any]]:
     """Return `run_lengths.to_coco()`, but with the rows that overflowed encoded again."""
-    rows = run_lengths._rows_on_host()
-    rles = [rle for _, rle in rows]
-    if overflowed := [row for row, (needed, _) in enumerate(rows) if needed > run_lengths.data.shape[1]]:
-        again = encode_again(overflowed, max(rows[row][0] for row in overflowed))
+    needed, rles = run_lengths._on_host()
+    if overflowed := [row for row, size in enumerate(needed) if size > run_lengths.data.shape[1]]:
+        again = encode_again(overflowed, max(needed))
         for row, rle in zip(overflowed, again.to_coco(), strict=True):
             rles[row] = rle
     return rles
