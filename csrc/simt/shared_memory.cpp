@@ -63,10 +63,9 @@ unsigned char* SharedMemory::access(SharedArray& array, ptrdiff_t index, size_t 
     const char* verb = kind == Access::kRead ? "reads " : kind == Access::kWrite ? "writes " : "updates ";
     fail(verb + array.name + "[" + std::to_string(index) + "], " + what);
   };
-  const size_t elements = array.data.size() / size;
-  if (index < 0 || static_cast<size_t>(index) >= elements)
-    complain("but it has " + std::to_string(elements) + " elements");
   const size_t offset = static_cast<size_t>(index) * size;
+  if (index < 0 || offset + size > array.data.size())
+    complain("but it has " + std::to_string(array.data.size() / size) + " elements");
   for (size_t i = offset; i < offset + size; ++i) {
     Users &written = array.written[i], &read = array.read[i];
     if (kind != Access::kWrite && written.time < block_began_) complain("which no thread has written");

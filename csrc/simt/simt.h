@@ -255,8 +255,8 @@ inline void __syncwarp(unsigned mask = 0xffffffffu, simt::Line line = simt::Line
 inline unsigned __ballot_sync(unsigned mask, int predicate, simt::Line line = simt::Line::here()) {
   const uint64_t* values = simt::exchange("__ballot_sync", mask, predicate != 0, line);
   unsigned ballot = 0;
-  for (int i = 0; i < warpSize; ++i)
-    if (mask & simt::lanes() & 1u << i) ballot |= static_cast<unsigned>(values[i]) << i;
+  for (unsigned left = mask & simt::lanes(); left != 0; left &= left - 1)
+    if (values[__builtin_ctz(left)] != 0) ballot |= left & -left;
   return ballot;
 }
 inline int __any_sync(unsigned mask, int predicate, simt::Line line = simt::Line::here()) {

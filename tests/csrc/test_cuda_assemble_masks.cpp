@@ -47,8 +47,11 @@ int main() {
       {1, 3, 70, 65, 1, 40, 30},     // a tile that holds no whole band
       {1, 2, 3, 1400, 1, 4, 40},     // nor as much as the least of them
       {2, 2, 5, 5, 32, 300, 1},      // rows of one pixel
+      {1, 1, 100, 60, 1, 45, 17},    // a tile that the band just fills
   };
   for (const Shape& shape : shapes)
     for (uint32_t seed = 100; seed < 106; ++seed) compare(seed, &shape, seed % 2 == 0);
+  const Shape rows_of_16{1, 2, 3, 16, 32, 9, 20};  // rows are aligned, whether pixels are or not
+  for (uint32_t seed = 200; seed < 250; ++seed) compare(seed, &rows_of_16, false);
   return failures() != 0;
 }
