@@ -8,6 +8,7 @@
 #include "fast_nms.h"
 #include "half.h"
 #include "parallel.h"
+#include "stream.h"
 
 namespace yolact {
 
@@ -39,5 +40,10 @@ struct DetectArguments {
 namespace cpu {
 void detect(const DetectArguments& arguments, const Parallel& parallel);
 }
+namespace cuda {
+constexpr int64_t kMaxLevels = 64;  // where pre_nms_top_k limits them: they are passed by value
+int64_t detect_workspace(const DetectArguments& arguments);  // bytes, from sizes and options alone
+void detect(const DetectArguments& arguments, void* workspace, Stream stream);
+}  // namespace cuda
 
 }  // namespace yolact

@@ -2,7 +2,9 @@
 // no branch, no table, no contraction.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
+#include <limits>
 
 #include "half.h"
 #include "host_device.h"
@@ -36,5 +38,24 @@ YOLACT_HD float exponential(float x) {
 
 // 1 / (1 + e^-x).
 YOLACT_HD float sigmoid(float x) { return 1.0f / (1.0f + exponential(-x)); }
+
+// The largest margin by which the best foreground logit f may exceed the background's, f - b, without its softmax
+// probability, as `score` computes it, being above the threshold t: such priors need no exponential.
+//
+// The true probability is at most s(f - b) with s(d) = 1 / (1 + e^-d), whose logarithm has a falling slope 1 - s(d).
+// So at d <= ln(t / (1 - t)) - m it is at most t e^(-m (1 - t)), and m = e / (1 - t) makes up for a relative error e.
+// The computed probability is off by one unit of 2^-23 for the exponential above, one for those in the sum, a half
+// for the sum, whose additions in double weigh nothing, and a half for the division: 3 of them, for which 4 are
+// allowed. The difference f - b and this function's result are rounded, too, which is relative to the margin itself.
+inline float safe_margin(float threshold) {
+  const double t = threshold;
+  if (!(t >= std::numeric_limits<float>::min()))     // at subnormal scores errors are no longer relative:
+    return std::numeric_limits<float>::quiet_NaN();  // no margin is safe, and nothing is at most NaN
+  if (t >= 1.0) return std::numeric_limits<float>::infinity();
+  const double unit = 1.0 / (1 << 23);
+  const double error = 4.0 * unit;
+  const double margin = std::log(t / (1.0 - t));
+  return static_cast<float>(margin - error / (1.0 - t) - 2.0 * unit * std::fabs(margin));
+}
 
 }  // namespace yolact

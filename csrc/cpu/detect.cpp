@@ -4,7 +4,6 @@
 // that no [classes, priors] matrix exists. Bytes moved: the logits once.
 #include "../common/detect.h"
 
-#include <cmath>
 #include <cstring>
 #include <iterator>
 
@@ -97,25 +96,6 @@ YOLACT_CLONES int64_t screen(const DetectArguments& a, int64_t picture, int64_t 
       if (any(~(lead[r] <= margin))) passing[found++] = static_cast<int32_t>(prior + r);
   }
   return found;
-}
-
-// The largest margin by which the best foreground logit f may exceed the background's, f - b, without its softmax
-// probability, as `score` computes it, being above the threshold t: such priors need no exponential.
-//
-// The true probability is at most s(f - b) with s(d) = 1 / (1 + e^-d), whose logarithm has a falling slope 1 - s(d).
-// So at d <= ln(t / (1 - t)) - m it is at most t e^(-m (1 - t)), and m = e / (1 - t) makes up for a relative error e.
-// The computed probability is off by one unit of 2^-23 for the exponential above, one for those in the sum, a half
-// for the sum, whose additions in double weigh nothing, and a half for the division: 3 of them, for which 4 are
-// allowed. The difference f - b and this function's result are rounded, too, which is relative to the margin itself.
-float safe_margin(float threshold) {
-  const double t = threshold;
-  if (!(t >= std::numeric_limits<float>::min()))     // at subnormal scores errors are no longer relative:
-    return std::numeric_limits<float>::quiet_NaN();  // no margin is safe, and nothing is at most NaN
-  if (t >= 1.0) return std::numeric_limits<float>::infinity();
-  const double unit = 1.0 / (1 << 23);
-  const double error = 4.0 * unit;
-  const double margin = std::log(t / (1.0 - t));
-  return static_cast<float>(margin - error / (1.0 - t) - 2.0 * unit * std::fabs(margin));
 }
 
 // Scores one prior: fills in all but its box. False where its best score is not above the threshold, or a logit is

@@ -52,6 +52,9 @@ struct Suppression {
   uint32_t top_k;  // no more than there are boxes
   KeptLists kept;
   LongLists lists;
+  // Null, or the counts that a launch with a higher floor left: a picture that has enough by them keeps its lists.
+  const uint32_t* earlier_counts;
+  int64_t enough;
 
   bool is_short() const { return top_k <= kShortTopK; }
 };
@@ -217,10 +220,22 @@ __device__ __forceinline__ void suppress_group(const Candidates& candidates, con
   if (threadIdx.x == 0) s.kept.counts[list] = all < limit ? all : static_cast<uint32_t>(limit);
 }
 
+// The candidates kept in all groups of a picture.
+__device__ __forceinline__ uint32_t count_kept(const uint32_t* counts, int64_t groups) {
+  uint32_t mine = 0, all;
+  for (int64_t group = threadIdx.x; group < groups; group += kThreads) mine += counts[group];
+  block_exclusive_sum<kThreads>(mine, &all);
+  return all;
+}
+
 // source.of(picture, group) gives the candidates.
 template <class Source, bool kIsShort>
 __global__ void __launch_bounds__(kThreads) suppress_kernel(Source source, Suppression s) {
-  const int64_t list = blockIdx.x;
+  const int64_t list = blockIdx.x, first_of_picture = list / s.kept.groups * s.kept.groups;
+  if (s.earlier_counts != nullptr && count_kept(s.earlier_counts + first_of_picture, s.kept.groups) >= s.enough) {
+    if (threadIdx.x == 0) s.kept.counts[list] = s.earlier_counts[list];
+    return;
+  }
   const auto candidates = source.of(list / s.kept.groups, list % s.kept.groups);
   if constexpr (kIsShort) {
     SHARED(Key, listed, kShortList);

@@ -42,12 +42,16 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> detect(
   STD_TORCH_CHECK(total == count, "level_sizes must add up to ", count, " priors, got ", total);
   if (pre_nms_top_k) STD_TORCH_CHECK(*pre_nms_top_k > 0, "pre_nms_top_k must be at least 1, got ", *pre_nms_top_k);
 
+  check_same_device(box_deltas, "box_deltas", class_logits);
+  check_same_device(priors, "priors", class_logits);
+
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
   Tensor boxes = empty_on(box_deltas, {batch, max_detections, 4}, ScalarType::Float);
   Tensor label = empty_on(box_deltas, {batch, max_detections}, ScalarType::Long);
   Tensor score = empty_on(box_deltas, {batch, max_detections}, ScalarType::Float);
   Tensor prior = empty_on(box_deltas, {batch, max_detections}, ScalarType::Long);
   Tensor kept = empty_on(box_deltas, {batch}, ScalarType::Long);
+  if (batch == 0) return {boxes, label, score, prior, kept};
   DetectArguments arguments{};
   arguments.box_deltas = view_of(box_deltas, "box_deltas");
   arguments.class_logits = view_of(class_logits, "class_logits");
@@ -71,6 +75,16 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> detect(
   arguments.score = score.mutable_data_ptr<float>();
   arguments.prior = prior.mutable_data_ptr<int64_t>();
   arguments.kept = kept.mutable_data_ptr<int64_t>();
+  if constexpr (kHasCudaKernels) {
+    if (is_for_cuda(class_logits)) {
+      STD_TORCH_CHECK(!pre_nms_top_k || arguments.levels <= cuda::kMaxLevels, "level_sizes must hold at most ",
+                      cuda::kMaxLevels, " levels, got ", arguments.levels);
+      const CudaScope scope(class_logits);
+      const Tensor workspace = workspace_on(class_logits, cuda::detect_workspace(arguments));
+      cuda::detect(arguments, workspace.mutable_data_ptr(), scope.stream);
+      return {boxes, label, score, prior, kept};
+    }
+  }
   cpu::detect(arguments, torch_threads());
   return {boxes, label, score, prior, kept};
 }
