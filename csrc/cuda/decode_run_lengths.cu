@@ -48,13 +48,12 @@ __global__ void __launch_bounds__(kThreads) read_strings(DecodeRunLengthsArgumen
   const int64_t row = blockIdx.x, pixels = a.height * a.width;
   const uint8_t* text = a.data + row * a.capacity;
   const RunError wrong = check_row(a, row);
-  bool is_broken = wrong != RunError::kNone;  // the same in all threads
-  if (is_broken && threadIdx.x == 0) a.error[row] = static_cast<int64_t>(wrong);
-  const int64_t length = is_broken ? 0 : a.length[row];
+  const int64_t length = wrong == RunError::kNone ? a.length[row] : 0;
   int64_t numbers = 0, odd = 0, even = 0, position = 0;  // so far: how many, the sums of both kinds, the last flip
-  for (int64_t first = 0; first < length && !is_broken; first += kThreads) {
+  bool is_broken = false;                                // the same in all threads
+  for (int64_t first = 0; first == 0 || (first < length && !is_broken); first += kThreads) {
     const int64_t i = first + threadIdx.x;
-    RunError error = RunError::kNone;
+    RunError error = wrong;
     bool ends = false;
     int64_t value = 0;
     if (i < length) {

@@ -2,15 +2,15 @@
 //
 // Launch 1 reads the masks. A flip is a pixel that differs from the one before it, column by column; the flips of 32
 // rows of a column are a word, and the words lie as [mask][32 rows][column], so that warps write side by side.
-//   Rows that lie side by side: a thread four columns and 32 rows, 64 threads to a block, enough for one mask to spread
+//   Rows that lie side by side: a thread eight columns and 32 rows, 64 threads to a block, so that one mask spreads
 //   over many multiprocessors. It loads aligned words and funnels them into place, for rows begin at any byte (W is
-//   rarely a multiple of four); its 32 rows are independent loads, and no pixel waits for another.
-//   Columns that lie side by side: a warp 32 columns and 32 rows, a lane a row; a ballot makes the word.
+//   rarely a multiple of four), and has the loads of eight rows on their way at once. Columns that lie side by side: a
+//   warp 32 columns and 32 rows, a lane a row; a ballot makes the word.
 // Launch 2 writes the strings: a block a mask, a thread a column. It counts the column's flips, a scan over the columns
 // gives their places, and the flips go through a window of shared memory to RunStringWriter (run_string.cuh).
 //
 // Bytes: the masks once, an eighth of them written and read again (from the second-level cache, mostly), the strings
-// and the zeros behind them. 100 masks of 550 x 550: 30 MB, and 4 MB twice. Operations: about 4 a pixel in launch 1;
+// and the zeros behind them. 100 masks of 550 x 550: 30 MB, and 4 MB twice. Operations: about 3 a pixel in launch 1;
 // launch 2 has no more than 18 words of 32 rows a thread then, so it is latency: two passes over a column, a scan, and
 // one or two of RunStringWriter's chunks. It should take a third of launch 1's time at 100 masks of 550 x 550.
 #include "../common/encode_run_lengths.h"
@@ -23,6 +23,7 @@ namespace yolact::cuda {
 namespace {
 
 constexpr int kFlipThreads = 64;
+constexpr int kColumns = 8;          // a thread's, where rows lie side by side
 constexpr int kStringThreads = 640;  // pictures are 550, 640, 1280 or 1920 wide
 constexpr int kWindow = 4096;        // flips: 16 KB
 
@@ -30,7 +31,7 @@ constexpr int kWindow = 4096;        // flips: 16 KB
 struct FlipWords {
   explicit FlipWords(const EncodeRunLengthsArguments& a)
       : rows(static_cast<uint32_t>(blocks_for<int64_t>(a.height, 32))),
-        pitch(static_cast<uint32_t>(4 * blocks_for<int64_t>(a.width, 4))) {}
+        pitch(static_cast<uint32_t>(kColumns * blocks_for<int64_t>(a.width, kColumns))) {}
 
   YOLACT_HD int64_t size() const { return int64_t{rows} * pitch; }
 
@@ -54,22 +55,35 @@ __device__ __forceinline__ uint32_t nonzero(uint32_t bytes) {
   return (((bytes & 0x7F7F7F7Fu) + 0x7F7F7F7Fu) | bytes) & 0x80808080u;
 }
 
-// Four columns' words of 32 rows, of which `load` gives four pixels each, a byte a pixel.
+// Eight pixels side by side, a byte each.
+struct EightPixels {
+  uint32_t half[2];
+};
+
+// The columns' words of 32 rows, each of which `load` gives.
 template <class Load>
-__device__ __forceinline__ FourWords pack(Load load) {
-  uint32_t eight[4];  // rows of each column, a byte a column
+__device__ __forceinline__ void pack(Load load, FourWords (&words)[2]) {
+  uint32_t eight[2][4];  // rows of each column, a byte a column
   UNROLL
   for (int part = 0; part < 4; ++part) {
-    eight[part] = 0;
+    EightPixels pixels[8];
     UNROLL
-    for (int row = 0; row < 8; ++row) eight[part] = eight[part] >> 1 | nonzero(load(8 * part + row));
+    for (int row = 0; row < 8; ++row) pixels[row] = load(8 * part + row);
+    UNROLL
+    for (int half = 0; half < 2; ++half) {
+      eight[half][part] = 0;
+      UNROLL
+      for (int row = 0; row < 8; ++row) eight[half][part] = eight[half][part] >> 1 | nonzero(pixels[row].half[half]);
+    }
   }
-  FourWords words;
   UNROLL
-  for (int c = 0; c < 4; ++c)
-    words.word[c] = (eight[0] >> 8 * c & 255) | (eight[1] >> 8 * c & 255) << 8 | (eight[2] >> 8 * c & 255) << 16 |
-                    (eight[3] >> 8 * c & 255) << 24;
-  return words;
+  for (int half = 0; half < 2; ++half) {
+    UNROLL
+    for (int c = 0; c < 4; ++c) {
+      words[half].word[c] = (eight[half][0] >> 8 * c & 255) | (eight[half][1] >> 8 * c & 255) << 8 |
+                            (eight[half][2] >> 8 * c & 255) << 16 | (eight[half][3] >> 8 * c & 255) << 24;
+    }
+  }
 }
 
 // Rows side by side, or strides of any kind. `end` is the end of the masks where aligned words may be loaded up to it,
@@ -78,35 +92,46 @@ __device__ __forceinline__ FourWords pack(Load load) {
 __global__ void __launch_bounds__(kFlipThreads)
     find_flips_by_rows(EncodeRunLengthsArguments a, FlipWords shape, uint32_t blocks, const uint8_t* end,
                        uint32_t* flips) {
-  const uint32_t i = blockIdx.x % blocks * kFlipThreads + threadIdx.x, quads = shape.pitch / 4;
-  const int64_t n = blockIdx.x / blocks, y = int64_t{32} * (i / quads), x = int64_t{4} * (i % quads);
+  const uint32_t i = blockIdx.x % blocks * kFlipThreads + threadIdx.x, groups = shape.pitch / kColumns;
+  const int64_t n = blockIdx.x / blocks, y = int64_t{32} * (i / groups), x = int64_t{kColumns} * (i % groups);
   if (y >= a.height) return;
   const uint8_t* mask = a.masks + n * a.stride[0];
   const uint8_t* pixels = mask + y * a.stride[1] + x * a.stride[2];
   const int rows = static_cast<int>(a.height - y < 32 ? a.height - y : 32);
+  const int columns = static_cast<int>(a.width - x < kColumns ? a.width - x : kColumns);
 
   const auto row_at = [&](int row) { return pixels + (row < rows ? row : rows - 1) * a.stride[1]; };
   const auto aligned = [](const uint8_t* p) { return p - (reinterpret_cast<uintptr_t>(p) & 3); };
-  FourWords words;
-  if (aligned(row_at(31)) + 8 <= end) {
-    words = pack([&](int row) {
+  FourWords words[2];
+  if (aligned(row_at(31)) + 12 <= end) {
+    const auto load = [&](int row) {
       const uint8_t* p = row_at(row);
       const uint32_t* word = reinterpret_cast<const uint32_t*>(aligned(p));
-      return __funnelshift_r(word[0], word[1], 8 * (reinterpret_cast<uintptr_t>(p) & 3));
-    });
+      const uint32_t low = word[0], middle = word[1], high = word[2];
+      const uint32_t shift = 8 * static_cast<uint32_t>(reinterpret_cast<uintptr_t>(p));  // counts modulo 32
+      return EightPixels{{__funnelshift_r(low, middle, shift), __funnelshift_r(middle, high, shift)}};
+    };
+    pack(load, words);
   } else {
-    const int columns = static_cast<int>(a.width - x < 4 ? a.width - x : 4);
-    words = pack([&](int row) {
+    const auto load = [&](int row) {
       const uint8_t* p = row_at(row);
-      uint32_t four = 0;
-      for (int c = 0; c < columns; ++c) four |= uint32_t{p[c * a.stride[2]]} << 8 * c;
-      return four;
-    });
+      uint64_t eight = 0;
+      for (int c = 0; c < columns; ++c) eight |= uint64_t{p[c * a.stride[2]]} << 8 * c;
+      return EightPixels{{static_cast<uint32_t>(eight), static_cast<uint32_t>(eight >> 32)}};
+    };
+    pack(load, words);
   }
+  FourWords* output = reinterpret_cast<FourWords*>(flips + n * shape.size() + kColumns * int64_t{i});
   UNROLL
-  for (int c = 0; c < 4; ++c)
-    words.word[c] = flips_of(words.word[c], x + c < a.width && pixel_before(a, mask, y, x + c), rows);
-  *reinterpret_cast<FourWords*>(flips + n * shape.size() + 4 * int64_t{i}) = words;
+  for (int half = 0; half < 2; ++half) {
+    UNROLL
+    for (int c = 0; c < 4; ++c) {
+      const int column = 4 * half + c;
+      const bool before = column < columns && pixel_before(a, mask, y, x + column);
+      words[half].word[c] = flips_of(words[half].word[c], before, rows);
+    }
+    output[half] = words[half];
+  }
 }
 
 // Columns side by side.
@@ -191,7 +216,7 @@ void encode_run_lengths(const EncodeRunLengthsArguments& a, void* workspace, Str
     const int64_t blocks = blocks_for<int64_t>(warps * kWarp, kFlipThreads);
     LAUNCH(find_flips_by_columns, a.count * blocks, kFlipThreads, 0, stream, a, shape, blocks, flips);
   } else {
-    const int64_t blocks = blocks_for<int64_t>(shape.size() / 4, kFlipThreads);
+    const int64_t blocks = blocks_for<int64_t>(shape.size() / kColumns, kFlipThreads);
     const uint8_t* last = a.masks + (a.count - 1) * a.stride[0] + (a.height - 1) * a.stride[1] + a.width - 1;
     const bool ascending = a.stride[0] >= 0 && a.stride[1] >= 0 && a.stride[2] == 1;
     LAUNCH(find_flips_by_rows, a.count * blocks, kFlipThreads, 0, stream, a, shape, blocks,

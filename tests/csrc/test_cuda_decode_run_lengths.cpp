@@ -81,7 +81,7 @@ Row row_of(const std::string& text, int64_t height, int64_t width) {
 void test_random() {
   const int64_t edges[] = {1, 2, 3, 15, 16, 17, 31, 32, 33, 64, 65, 70};
   std::mt19937 random(0);
-  for (int round = 0; round < 36; ++round) {
+  for (int round = 0; round < 24; ++round) {
     const int64_t height = edges[random() % 12], width = edges[round % 12];
     std::vector<Row> rows;
     size_t capacity = 1;
@@ -126,7 +126,7 @@ void test_errors() {
       {"PPPPPP0", RunError::kTooShort},   {"PPPPPPP", RunError::kUnfinished}, {"N", RunError::kNegative},
       {"?", RunError::kTooShort},         {"??", RunError::kTooLong},         {"N/", RunError::kNegative},
       {"/N", RunError::kCharacter},       {"oooooo1", RunError::kTooLong},    {"??o", RunError::kTooLong}};
-  for (const int64_t more : {1, 246, 252, 253, 254}) {
+  for (const int64_t more : {1, 247, 252, 253}) {
     std::vector<Row> rows;
     std::vector<RunError> errors;
     for (const Broken& broken : list) {
