@@ -45,6 +45,7 @@ install() {
     export YOLACT_CUDA_ARCHS YOLACT_CUDA=1 &&
     { "$PYTHON" -m pip install -e . --no-build-isolation --no-deps || "$PYTHON" setup.py -q build_ext --inplace; }
 }
+export PATH=$PATH:/usr/local/cuda/bin  # where compute-sanitizer lies when nothing says so
 export PYTHONPATH=$work/site${PYTHONPATH:+:$PYTHONPATH}
 export -f install
 export work

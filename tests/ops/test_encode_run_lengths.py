@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from masks import adversarial_masks, random_mask
-from pycocotools import mask as coco
 
 from yolact import ops
 from yolact.ops import reference
@@ -20,6 +19,7 @@ def assert_same(actual: ops.RunLengths, expected: ops.RunLengths) -> None:
 
 
 def coco_string(mask: np.ndarray) -> str:
+    coco = pytest.importorskip("pycocotools.mask")
     return coco.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"].decode()
 
 
