@@ -61,13 +61,17 @@ def stand_in(backend: str, operator: str) -> Callable[..., Any]:
     if backend == "simt":
         return getattr(torch.ops.yolact_simt, operator).default
 
+    overload = getattr(torch.ops.yolact, operator).default
+
     def run_on_gpu(*arguments: Any, **options: Any) -> Any:
-        there, options_there = tree_map_only(Tensor, to_gpu, (arguments, options))
-        overload = getattr(torch.ops.yolact, operator).default
+        there, options_there = tree_map_only(Tensor, to_gpu, (list(arguments), options))
+        written = [i for i, parameter in enumerate(overload._schema.arguments) if parameter.is_write]
+        for i in written:  # memory of the host, to which the device writes
+            there[i] = arguments[i].pin_memory()
         results = overload(*there, **options_there)
-        for parameter, given, moved in zip(overload._schema.arguments, arguments, there, strict=False):
-            if parameter.is_write:
-                given.copy_(moved)
+        torch.cuda.synchronize()
+        for i in written:
+            arguments[i].copy_(there[i])
         return tree_map_only(Tensor, lambda tensor: tensor.cpu(), results)
 
     return run_on_gpu

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from masks import real_rles
 
 from yolact import ops
 from yolact.ops import reference
+
+
+def parts_of(run_lengths: ops.RunLengths) -> tuple[torch.Tensor, ...]:
+    return run_lengths.data, run_lengths.length, run_lengths.needed, run_lengths.size
 
 
 @pytest.mark.parametrize("name", ["yolact_base", "yolact_resnet50"])
@@ -47,24 +53,28 @@ def test_run_lengths_select_no_single_row():
 
 
 @pytest.mark.parametrize("capacity", [1, 4, 7, 40])
-def test_gather_run_lengths_opcheck_and_takes_any_strides(capacity):
+def test_gather_run_lengths_matches_reference(capacity):
     masks = torch.rand(6, 4, 5, generator=torch.Generator().manual_seed(0)) > 0.8
-    encoded = ops.encode_run_lengths(masks, capacity=40)
-    assert encoded[slice(None, None, 2)].to_coco() == encoded.to_coco()[::2]
-    cut = ops.encode_run_lengths(masks, capacity=capacity)
-    memory = torch.zeros(6 * (40 + -(-capacity // 4) * 4), dtype=torch.uint8)
-    arguments = (cut.data, cut.length, cut.needed, cut.size, memory)
-    torch.library.opcheck(torch.ops.yolact.gather_run_lengths, arguments)
-    torch.ops.yolact.gather_run_lengths(*arguments)
-    records = memory[: 6 * 40].view(torch.int64).view(6, 5)
-    assert torch.equal(records[:, 1], cut.length)
-    assert torch.equal(records[:, 2], encoded.needed)
-    assert records[:, 3:].tolist() == [[4, 5]] * 6
-    text = memory[6 * 40 :]
-    for (begin, length, *_), rle, fits in zip(records, encoded.to_coco(), cut.length > 0, strict=True):
-        assert bytes(text[begin : begin + length].tolist()).decode() == (rle["counts"] if fits else "")
-    with pytest.raises(RuntimeError, match="out must be of shape"):
-        torch.ops.yolact.gather_run_lengths(*arguments[:-1], memory[1:])
+    encoded = ops.encode_run_lengths(masks, capacity=capacity)
+    damaged = replace(encoded, length=torch.tensor([-1, capacity + 1, 0, 1, 1, 1]))
+    for run_lengths in (encoded, encoded[slice(None, None, 2)], encoded[:0], damaged):
+        memory = torch.full((len(run_lengths) * (40 + -(-capacity // 4) * 4),), 77, dtype=torch.uint8)
+        torch.ops.yolact.gather_run_lengths(*parts_of(run_lengths), memory)
+        expected = reference.gather_run_lengths(run_lengths)
+        assert torch.equal(memory[: len(expected)], expected)
+        assert (memory[len(expected) :] == 77).all()
+
+
+def test_gather_run_lengths_opcheck():
+    encoded = ops.encode_run_lengths(torch.ones(2, 5, 7, dtype=torch.bool), capacity=16)
+    memory = torch.zeros(2 * (40 + 16), dtype=torch.uint8)
+    torch.library.opcheck(torch.ops.yolact.gather_run_lengths, (*parts_of(encoded), memory))
+
+
+def test_gather_run_lengths_rejects_memory_that_does_not_fit():
+    encoded = ops.encode_run_lengths(torch.ones(2, 5, 7, dtype=torch.bool), capacity=16)
+    with pytest.raises(RuntimeError, match=r"out must be of shape \[112\], got \[111\]"):
+        torch.ops.yolact.gather_run_lengths(*parts_of(encoded), torch.zeros(111, dtype=torch.uint8))
 
 
 def test_run_lengths_of_nothing():

@@ -4,7 +4,7 @@ from yolact.ops.reference.assemble import assemble_masks, assemble_run_lengths
 from yolact.ops.reference.detect import detect
 from yolact.ops.reference.fast_nms import fast_nms
 from yolact.ops.reference.preprocess import preprocess
-from yolact.ops.reference.run_lengths import decode_run_lengths, encode_run_lengths
+from yolact.ops.reference.run_lengths import decode_run_lengths, encode_run_lengths, gather_run_lengths
 
 __all__ = [
     "assemble_masks",
@@ -13,5 +13,6 @@ __all__ = [
     "detect",
     "encode_run_lengths",
     "fast_nms",
+    "gather_run_lengths",
     "preprocess",
 ]

@@ -39,6 +39,21 @@ def decode_run_lengths(
     return masks
 
 
+def gather_run_lengths(run_lengths: RunLengths) -> Tensor:  # [bytes] uint8
+    """What `torch.ops.yolact.gather_run_lengths` writes: five int64 a row, then the strings that did not overflow."""
+    capacity = run_lengths.data.shape[1]
+    fits = (run_lengths.needed <= capacity) & (run_lengths.length >= 0) & (run_lengths.length <= capacity)
+    length = run_lengths.length.where(fits, 0)
+    padded = (length + 3) // 4 * 4
+    begin = padded.cumsum(0) - padded
+    records = torch.stack([begin, length, run_lengths.needed, *run_lengths.size.unbind(1)], 1)
+    texts = [
+        torch.cat([row[:bytes_that_count], row.new_zeros(-bytes_that_count % 4)])
+        for row, bytes_that_count in zip(run_lengths.data, length.tolist(), strict=True)
+    ]
+    return torch.cat([records.view(torch.uint8).flatten(), *texts])
+
+
 def counts_of(mask: Tensor) -> list[int]:
     """The lengths of the alternating runs of a mask, column by column, zeros first."""
     pixels = (mask != 0).T.reshape(-1)
