@@ -207,6 +207,7 @@ void assemble_run_lengths(const AssembleRunLengthsArguments& arguments, const Pa
 
 namespace cuda {
 void assemble_masks(const AssembleMasksArguments& arguments, Stream stream);  // masks: on a multiple of 16 bytes
+void assemble_run_lengths(const AssembleRunLengthsArguments& arguments, Stream stream);
 }  // namespace cuda
 
 }  // namespace yolact

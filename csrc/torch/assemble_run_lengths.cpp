@@ -19,7 +19,14 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> assemble_run_lengths(
   check_contiguous(sizes, "sizes");
   arguments.sizes = sizes.const_data_ptr<int64_t>();
   arguments.size_stride = 2;
-  for (int64_t b = 0; b < arguments.batch; ++b) check_size(arguments.sizes[2 * b], arguments.sizes[2 * b + 1], "sizes");
+  // Sizes on the host serve tensors anywhere; those on a device cannot be looked at without a wait for it.
+  arguments.sizes_on_device = !sizes.is_cpu();
+  if (arguments.sizes_on_device) {
+    check_same_device(sizes, "sizes", prototypes);
+  } else {
+    for (int64_t b = 0; b < arguments.batch; ++b)
+      check_size(arguments.sizes[2 * b], arguments.sizes[2 * b + 1], "sizes");
+  }
   STD_TORCH_CHECK(capacity > 0, "capacity must be at least 1, got ", capacity);
 
   const int64_t rows = arguments.batch * arguments.detections;
@@ -33,6 +40,13 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> assemble_run_lengths(
   arguments.length = length.mutable_data_ptr<int64_t>();
   arguments.needed = needed.mutable_data_ptr<int64_t>();
   arguments.size = size.mutable_data_ptr<int64_t>();
+  if constexpr (kHasCudaKernels) {
+    if (is_for_cuda(prototypes)) {
+      const CudaScope scope(prototypes);
+      cuda::assemble_run_lengths(arguments, scope.stream);
+      return {data, length, needed, size};
+    }
+  }
   cpu::assemble_run_lengths(arguments, torch_threads());
   return {data, length, needed, size};
 }

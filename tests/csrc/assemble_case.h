@@ -45,7 +45,8 @@ class Case {
   AssembleArguments arguments{};
 
   // sizes_differ: each picture has a size of its own, of up to 80 pixels a side, and not the shape's.
-  Case(Random& random, const Shape& shape, bool sizes_differ) {
+  // is_noise: nothing is cut, and half of the low-resolution values are above the threshold.
+  Case(Random& random, const Shape& shape, bool sizes_differ, bool is_noise = false) {
     AssembleArguments& a = arguments;
     a.batch = shape.batch;
     a.detections = shape.detections;
@@ -54,9 +55,10 @@ class Case {
     a.channels = shape.channels;
     const int64_t rows = a.batch * a.detections;
     a.sigmoid = random.below(2);
-    const float thresholds[] = {0.5f, 0.0f, -0.25f, 0.625f, 1.0f};
-    a.threshold = thresholds[random.below(5)];
-    a.crop = static_cast<Crop>(random.below(3));
+    const float of_logits[] = {0.0f, 0.0f, 0.25f, 1.0f, -0.25f}, of_sigmoids[] = {0.5f, 0.5f, 0.625f, 0.5f, -0.25f};
+    const int which = is_noise ? 0 : random.below(5);
+    a.threshold = a.sigmoid ? of_sigmoids[which] : of_logits[which];
+    a.crop = is_noise ? Crop::kNone : static_cast<Crop>(random.below(3));
     a.padding = static_cast<float>(random.below(3)) / 2.0f;
 
     a.prototype_type = static_cast<FloatType>(random.below(3));
@@ -82,7 +84,7 @@ class Case {
 
     // Small fractions, of whose blends many fall on a threshold; or a map of one value, where the last bit of a sum
     // decides: the threshold is nearly that sum in another order.
-    const bool is_constant = random.below(4) == 0;
+    const bool is_constant = !is_noise && random.below(6) == 0;
     std::vector<float> prototypes(a.batch * h * w * pixel), coefficients(rows * k), channels(k);
     for (float& value : channels) value = random.number();
     for (int64_t i = 0; i < a.batch * h * w; ++i)
@@ -113,22 +115,27 @@ class Case {
     a.size_stride = 2;
 
     a.box_unit = static_cast<BoxUnit>(random.below(3));
-    const float scale = a.box_unit == BoxUnit::kRelative ? 1.0f : static_cast<float>(a.width);
+    const bool of_output = a.box_unit == BoxUnit::kOutput, is_relative = a.box_unit == BoxUnit::kRelative;
+    const int64_t extent[] = {is_relative ? 1 : of_output ? sizes[1] : w, is_relative ? 1 : of_output ? sizes[0] : h};
     std::vector<float> boxes(rows * 4);
-    for (float& edge : boxes) edge = (random.number() * 1.4f - 0.2f) * scale;
-    if (random.below(3) == 0) {
+    const bool in_order = random.below(4) > 0;
+    for (int64_t i = 0; i < rows * 4; ++i) {
+      const float edge = in_order ? random.number() * 0.7f + (i % 4 < 2 ? -0.2f : 0.5f) : random.number() * 1.4f - 0.2f;
+      boxes[i] = edge * static_cast<float>(extent[i % 2]);
+    }
+    if (!is_noise && random.below(4) == 0) {
       constexpr float kInfinity = std::numeric_limits<float>::infinity();
       const float odd[] = {kInfinity, -kInfinity, std::nanf(""), 1e30f};
       boxes[random.below(static_cast<int>(boxes.size()))] = odd[random.below(4)];
     }
     a.boxes = keep(boxes);
-    if (random.below(3) == 0) {
+    if (!is_noise && random.below(3) == 0) {
       std::vector<float> regions;
       for (int64_t b = 0; b < a.batch; ++b)
-        for (const float edge : {0.3f, 0.2f, 0.9f, 0.8f}) regions.push_back(edge * static_cast<float>(a.width));
+        for (const float edge : {0.3f * w, 0.2f * h, 0.9f * w, 0.8f * h}) regions.push_back(edge);
       a.source_region = keep(regions);
     }
-    if (random.below(3) == 0) {
+    if (!is_noise && random.below(4) == 0) {
       std::vector<int64_t> count;
       for (int64_t b = 0; b < a.batch; ++b) count.push_back(random.below(static_cast<int>(a.detections) + 1));
       a.count = keep(count);

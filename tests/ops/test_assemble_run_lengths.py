@@ -132,6 +132,7 @@ def test_assemble_run_lengths_on_empty():
     assert ops.prototypes_to_rles(*case.tensors, [(4, 5)], count=torch.tensor([0])) == [[]]
 
 
+@pytest.mark.cpu_only
 def test_assemble_run_lengths_is_deterministic():
     case = random_case(7)
     sizes = [(211, 333)] * len(case.prototypes)
@@ -151,6 +152,7 @@ def test_assemble_run_lengths_takes_numpy_sizes():
     assert_same(ops.assemble_run_lengths(*case.tensors, np.array([case.size]), capacity=np.int32(100)), expected)
 
 
+@pytest.mark.cpu_only
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
@@ -165,6 +167,7 @@ def test_assemble_run_lengths_takes_numpy_sizes():
         ({"sizes": torch.tensor([[5, -1]])}, ValueError, r"the width of sizes\[0\] must be at least 1, got -1"),
         ({"sizes": torch.tensor([[5, 1 << 31]])}, ValueError, r"sizes\[0\] must have fewer than 2\*\*32 pixels"),
         ({"capacity": 1 << 70}, ValueError, "capacity must be at most"),
+        ({"sizes": torch.ones(1, 2, device="meta").long()}, ValueError, "sizes must be on the CPU or on cpu"),
         ({"sizes": torch.ones(1, 2)}, TypeError, "sizes must be of dtype int64, got float32"),
     ],
 )
@@ -183,6 +186,7 @@ def test_assemble_run_lengths_opcheck():
         torch.library.opcheck(torch.ops.yolact.assemble_run_lengths, (*case.tensors, sizes), options)
 
 
+@pytest.mark.cpu_only
 def test_assemble_run_lengths_compiles_with_dynamic_sizes():
     compiled = torch.compile(ops.assemble_run_lengths, fullgraph=True, dynamic=True, backend="eager")
     for batch, detections in [(1, 3), (2, 5)]:
@@ -191,6 +195,7 @@ def test_assemble_run_lengths_compiles_with_dynamic_sizes():
         assert_same(compiled(*case.tensors, sizes), ops.assemble_run_lengths(*case.tensors, sizes))
 
 
+@pytest.mark.cpu_only
 def test_assemble_run_lengths_exports():
     class Assemble(torch.nn.Module):
         def forward(self, prototypes, coefficients, boxes, sizes):

@@ -38,7 +38,8 @@ def assemble_run_lengths(
 
     Args:
         sizes: [B, 2] int64 tensor, or a sequence of pairs: (height, width) of the results of each picture, fewer
-            than 2**32 pixels each.
+            than 2**32 pixels each. On the CPU, or on the GPU where the prototypes are: there they are read without a
+            wait, so nobody checks them, and a pair that is no size gives empty masks of 0 x 0.
         capacity: bytes a row; by default 4096, ample for what a network predicts.
         prototypes, coefficients, boxes, count, layout, box_unit, activation, threshold, crop, padding,
             source_region: see `assemble_masks`.
@@ -123,11 +124,14 @@ def check_sizes(sizes: Tensor | Sequence[tuple[int, int]], batch: int, device: t
     """Return `sizes` as a contiguous [B, 2] int64 tensor; its values are checked where that costs no wait."""
     if not isinstance(sizes, Tensor):
         pairs = [check_size(size, f"sizes[{place}]") for place, size in enumerate(items_of(sizes, "sizes"))]
-        sizes = torch.tensor(pairs, dtype=torch.int64).view(-1, 2).to(device)
+        sizes = torch.tensor(pairs, dtype=torch.int64, device="cpu").view(-1, 2)  # a copy to a GPU would wait
         check_tensor(sizes, "sizes", (batch, 2), (torch.int64,))
         return sizes
     check_tensor(sizes, "sizes", (batch, 2), (torch.int64,))
-    if sizes.device.type == "cpu" and not torch.compiler.is_compiling():
+    if sizes.device.type != "cpu":
+        if sizes.device != device:
+            raise ValueError(f"sizes must be on the CPU or on {device}, got {sizes.device}")
+    elif not torch.compiler.is_compiling():
         for place, size in enumerate(sizes.tolist()):
             check_size(size, f"sizes[{place}]")
     return sizes.contiguous()
