@@ -2,17 +2,19 @@
 //
 // Launch 1 reads the masks. A flip is a pixel that differs from the one before it, column by column; the flips of 32
 // rows of a column are a word, and the words lie as [mask][32 rows][column], so that warps write side by side.
-//   Rows that lie side by side: a thread eight columns and 32 rows, 64 threads to a block, so that one mask spreads
+// - Rows that lie side by side: a thread eight columns and 32 rows, 64 threads to a block, so that one mask spreads
 //   over many multiprocessors. It loads aligned words and funnels them into place, for rows begin at any byte (W is
-//   rarely a multiple of four), and has the loads of eight rows on their way at once. Columns that lie side by side: a
-//   warp 32 columns and 32 rows, a lane a row; a ballot makes the word.
+//   rarely a multiple of four), and has the loads of eight rows on their way at once.
+// - Columns that lie side by side: a warp 32 columns and 32 rows, a lane a row; a ballot makes the word.
+//
 // Launch 2 writes the strings: a block a mask, a thread a column. It counts the column's flips, a scan over the columns
 // gives their places, and the flips go through a window of shared memory to RunStringWriter (run_string.cuh).
 //
 // Bytes: the masks once, an eighth of them written and read again (from the second-level cache, mostly), the strings
-// and the zeros behind them. 100 masks of 550 x 550: 30 MB, and 4 MB twice. Operations: about 3 a pixel in launch 1;
-// launch 2 has no more than 18 words of 32 rows a thread then, so it is latency: two passes over a column, a scan, and
-// one or two of RunStringWriter's chunks. It should take a third of launch 1's time at 100 masks of 550 x 550.
+// and the zeros behind them. 100 masks of 550 x 550: 30 MB, and 4 MB twice. Operations: about 3 a pixel in launch 1,
+// whose time is that of reading the masks. Launch 2 is latency: a thread has 18 words there, most of them zero, which
+// it reads twice, eight at once for their count, then one by one from the first-level cache until its flips are found;
+// between and after, a scan and one or two chunks of RunStringWriter.
 #include "../common/encode_run_lengths.h"
 #include "launch.cuh"
 #include "run_string.cuh"
