@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
+import numpy as np
 import torch
 
-from yolact import ops
+from yolact import mask, ops
 from yolact.errors import UserError
 from yolact.ops import reference
 from yolact.predictor import find_device
@@ -27,8 +28,8 @@ def agree(ours: object, expected: object, **tolerance: float) -> bool:
     return all(torch.allclose(a.double(), b.double(), **tolerance) for a, b in pairs)
 
 
-def wrong_operators() -> list[str]:
-    """The operators whose results on the CPU are not the reference's; tests/ops look closer, on one torch."""
+def right_operators() -> dict[str, bool]:
+    """Whether each operator's results on the CPU are the reference's; tests/ops look closer, on one torch."""
     random = torch.Generator().manual_seed(0)
     corners = torch.rand(2, 40, 2, 2, generator=random)
     boxes = torch.cat([corners.amin(2), corners.amax(2)], -1)
@@ -43,19 +44,20 @@ def wrong_operators() -> list[str]:
     run_lengths = reference.encode_run_lengths(masks.flatten(0, 1))
     pictures = torch.randint(0, 256, (2, 31, 17, 3), dtype=torch.uint8, generator=random)
     resized = (pictures, 33, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-    right = {
+    coco = [mask.encode(np.asfortranarray(one.numpy())) for one in masks.flatten(0, 1)]
+    return {
         "fast_nms": agree(ops.fast_nms(boxes, scores), reference.fast_nms(boxes, scores), rtol=0, atol=0),
         "detect": agree(ops.detect(*head), reference.detect(*head), rtol=1e-5),
         # A pixel within rounding error of the threshold may fall to either side.
-        "assemble_masks": (masks != reference.assemble_masks(*masks_from, (40, 50))).double().mean() < 1e-4,
+        "assemble_masks": float((masks != reference.assemble_masks(*masks_from, (40, 50))).double().mean()) < 1e-4,
         "assemble_run_lengths": agree(
             ops.assemble_run_lengths(*masks_from, torch.tensor([[40, 50], [40, 50]])), run_lengths
         ),
         "encode_run_lengths": agree(ops.encode_run_lengths(masks.flatten(0, 1)), run_lengths),
         "decode_run_lengths": torch.equal(ops.decode_run_lengths(run_lengths), masks.flatten(0, 1)),
+        "gather_run_lengths": [one["counts"].encode() for one in run_lengths.to_coco()] == [c["counts"] for c in coco],
         "preprocess": torch.allclose(ops.preprocess(*resized), reference.preprocess(*resized), atol=1e-2),
     }
-    return [name for name, is_right in right.items() if not is_right]
 
 
 def main() -> None:
@@ -73,7 +75,7 @@ def main() -> None:
                     for name in names
                     if torch._C._dispatch_has_kernel_for_dispatch_key(name, "CUDA")
                 ),
-                "wrong": wrong_operators(),
+                "right": right_operators(),
                 "stream_error": error_of(lambda: torch.ops.yolact.current_stream(0)),
                 "device_error": error_of(lambda: find_device("cuda")),
             }

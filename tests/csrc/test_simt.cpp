@@ -324,6 +324,17 @@ void wrong_launches() {
   CHECK(error_of([] { __syncthreads(); }) == "simt: an intrinsic was called outside a kernel");
 }
 
+// What needs no other thread.
+void bits_and_rounding() {
+  CHECK(__popc(0xf000000fu) == 8 && __popcll(0xf00000000000000full) == 8);
+  CHECK(__clz(0) == 32 && __clz(1) == 31 && __clz(-1) == 0 && __clzll(0) == 64 && __clzll(1) == 63);
+  CHECK(__ffs(0) == 0 && __ffs(1) == 1 && __ffs(8) == 4 && __ffsll(1ll << 40) == 41);
+  CHECK(__funnelshift_r(0x44332211u, 0x88776655u, 8) == 0x55443322u && __funnelshift_r(1, 2, 32) == 1);
+  CHECK(__float_as_uint(1.0f) == 0x3f800000u && __uint_as_float(0x40000000u) == 2.0f);
+  CHECK(__fmul_rn(1.0f / 3.0f, 3.0f) == 1.0f && __fdiv_rn(1.0f, 3.0f) == 1.0f / 3.0f);
+  CHECK(__fadd_rn(1.0f, 0x1p-30f) == 1.0f && __fsub_rn(1.0f, 0.5f) == 0.5f);
+}
+
 // What is no race on shared memory shows as a difference between the orders.
 void update_in_two_steps() {
   int counts[2];
@@ -359,6 +370,7 @@ int main() {
     right_kernels();  // nothing is left of what went wrong
   }
   update_in_two_steps();
+  bits_and_rounding();
   multiply_downwards();
   return failures();
 }

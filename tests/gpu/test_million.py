@@ -1,13 +1,17 @@
-"""A million small random problems on a GPU beside the batched reading of `batched`; two thousand of them on the CPU."""
+"""A million small random problems on a GPU beside the reading of `batched`; fewer of them on the CPU and on simt."""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from contextlib import nullcontext
 
 import batched
 import pytest
 import torch
+from backends import running_on
 from calls import results_of
+from conftest import skip_or_fail
 from torch import Generator, Tensor
 
 from yolact import ops
@@ -15,12 +19,16 @@ from yolact import ops
 CHUNK = 100_000  # problems a call
 
 
-@pytest.fixture(params=["cpu", "cuda"])
-def chunks(request: pytest.FixtureRequest) -> list[tuple[int, Generator, random.Random]]:
+Chunks = list[tuple[int, Generator, random.Random]]
+
+
+@pytest.fixture(params=["cpu", "simt", "cuda"])
+def chunks(request: pytest.FixtureRequest) -> Iterator[Chunks]:
     """So many problems a call, and what they and their options are drawn from: ten times, for a million on a GPU."""
     device = request.getfixturevalue("gpu") if request.param == "cuda" else torch.device("cpu")
-    problems = CHUNK if request.param == "cuda" else 200
-    return [(problems, Generator(device).manual_seed(seed), random.Random(seed)) for seed in range(10)]
+    problems = {"cpu": 200, "simt": 50, "cuda": CHUNK}[request.param]
+    with running_on("simt", skip_or_fail) if request.param == "simt" else nullcontext():
+        yield [(problems, Generator(device).manual_seed(seed), random.Random(seed)) for seed in range(10)]
 
 
 def uniform(generator: Generator, *shape: int) -> Tensor:

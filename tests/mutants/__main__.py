@@ -31,7 +31,7 @@ KEY = ("file", "function", "kind", "change", "ordinal")
 COLUMNS = ("verdict", "how", "file", "line", "function", "kind", "change", "ordinal", "digest")
 
 SEED = 1
-SHARE = 0.1  # of a function's candidates
+SHARE = 0.07  # of a function's candidates
 AT_LEAST = 3  # of each function
 ALWAYS = ("barrier", "atomic")  # few, and what this is about
 
