@@ -82,13 +82,14 @@ struct Detection {
                                                  int64_t height, int64_t width) {
     SHARED(Axis, axes, 2);
     SHARED(Cut, cuts, 2);
-    if (threadIdx.x < 2) {  // a thread an axis: together they wait for memory once
+    if (threadIdx.x < 2) {  // a thread an axis, and all loads first: they wait for memory once
       const bool is_y = threadIdx.x == 1;
-      const Axis axis = axis_of(a, b, is_y, is_y ? height : width);
       const float* box = a.boxes + (b * a.detections + d) * 4 + is_y;
+      const float edge0 = box[0], edge1 = box[2];
       const bool counts = a.count == nullptr || d < a.count[b];
+      const Axis axis = axis_of(a, b, is_y, is_y ? height : width);
       axes[threadIdx.x] = axis;
-      cuts[threadIdx.x] = counts ? cut_axis(a, axis, box[0], box[2]) : Cut{};
+      cuts[threadIdx.x] = counts ? cut_axis(a, axis, edge0, edge1) : Cut{};
     }
     __syncthreads();
     const Axis x = axes[0], y = axes[1];

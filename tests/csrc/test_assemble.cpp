@@ -109,10 +109,32 @@ void test_run_lengths(uint32_t seed, int64_t capacity) {
   CHECK(same);
 }
 
+// The pixel before has a tap that begins earlier, and it has not.
+void check_first_output(int32_t extent, int32_t output, int32_t index) {
+  const Axis axis{extent, 0, extent, output, static_cast<float>(extent) / static_cast<float>(output)};
+  const int32_t first = first_output(axis, index);
+  CHECK(first >= 0 && first <= output);
+  CHECK(first == 0 || tap(first - 1, axis).index0 < index);
+  CHECK(first == output || tap(first, axis).index0 >= index);
+}
+
+void test_first_output() {
+  for (const int32_t extent : {1, 2, 3, 7, 69, 138, 200})
+    for (const int32_t output : {1, 2, 5, 68, 138, 139, 275, 276, 550, 1080, 100003})
+      for (int32_t index = -1; index <= extent; ++index) check_first_output(extent, output, index);
+  Random random(1);
+  for (int i = 0; i < 100000; ++i) {
+    const int32_t extent = 1 + random.below(1 << (1 + random.below(29)));
+    const int32_t output = 1 + random.below(1 << (1 + random.below(29)));
+    check_first_output(extent, output, random.below(extent + 1));
+  }
+}
+
 }  // namespace
 }  // namespace yolact
 
 int main() {
+  yolact::test_first_output();
   for (uint32_t seed = 0; seed < 400; ++seed) {
     yolact::test_masks(seed, seed % 3 == 0);
     yolact::test_run_lengths(seed, seed % 5 == 0 ? 9 : 20000);
