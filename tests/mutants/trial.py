@@ -202,26 +202,25 @@ def mutate(candidate: Candidate, work: Path) -> None:
     (work / candidate.file).write_text(source)
 
 
-def judge(candidate: Candidate, builds: list[Build], work: Path) -> tuple[str, str]:
-    """The verdict, and what gave the mutant away."""
+def judge(candidate: Candidate, build: Build, work: Path) -> tuple[str, str]:
+    """The verdict of one build's tests, and what gave the mutant away."""
     file = ROOT / candidate.file
     mutate(candidate, work)
     try:
-        for build in builds:
-            compiled: dict[Path, Path] = {}
-            for test in tests_of(file):
-                for unit in units_of(test, file):
-                    output = work / f"{unit.name}.{build.folder.name}.o"
-                    if unit not in compiled and not build.compile(unit, work, output):
-                        return "invalid", "does not compile"
-                    compiled[unit] = output
-                parts = [compiled.get(test, build.object_of(test))]
-                operator = operator_of(test)
-                if operator is not None and operator in compiled:
-                    parts.append(compiled[operator])
-                build.link(test, parts, work / test.stem)
-                if how := outcome(work / test.stem, build.clean_seconds(test)):
-                    return "caught", how
-        return "survived", ""
+        compiled: dict[Path, Path] = {}
+        for test in tests_of(file):
+            for unit in units_of(test, file):
+                output = work / f"{unit.name}.o"
+                if unit not in compiled and not build.compile(unit, work, output):
+                    return "invalid", "does not compile"
+                compiled[unit] = output
+            parts = [compiled.get(test, build.object_of(test))]
+            operator = operator_of(test)
+            if operator is not None and operator in compiled:
+                parts.append(compiled[operator])
+            build.link(test, parts, work / test.stem)
+            if how := outcome(work / test.stem, build.clean_seconds(test)):
+                return "caught", how
+        return "passed", build.folder.name
     finally:
         shutil.copyfile(file, work / candidate.file)
