@@ -48,9 +48,9 @@ bool SharedMemory::are_over(const Users& users, unsigned thread) const {
   return true;
 }
 
-void SharedMemory::join(Users& users, unsigned thread, bool atomic) const {
+void SharedMemory::join(Users& users, unsigned thread) const {
   if (are_over(users, thread)) {
-    users = {time_, 1u << lane_of(thread), static_cast<uint16_t>(warp_of(thread)), false, atomic};
+    users = {time_, 1u << lane_of(thread), static_cast<uint16_t>(warp_of(thread)), false};
   } else if (users.warp == warp_of(thread)) {
     users.lanes |= 1u << lane_of(thread);
   } else {
@@ -63,18 +63,18 @@ unsigned char* SharedMemory::access(SharedArray& array, ptrdiff_t index, size_t 
     const char* verb = kind == Access::kRead ? "reads " : kind == Access::kWrite ? "writes " : "updates ";
     fail(verb + array.name + "[" + std::to_string(index) + "], " + what);
   };
-  const size_t offset = static_cast<size_t>(index) * size;
-  if (index < 0 || offset + size > array.data.size())
-    complain("but it has " + std::to_string(array.data.size() / size) + " elements");
+  const size_t elements = array.data.size() / size, offset = static_cast<size_t>(index) * size;
+  if (static_cast<size_t>(index) >= elements) complain("but it has " + std::to_string(elements) + " elements");
+  const auto wait_for = [&](const Users& users, const char* what) {
+    if (!are_over(users, thread)) complain("which " + others(users, thread) + what + " with no barrier between");
+  };
   for (size_t i = offset; i < offset + size; ++i) {
-    Users &written = array.written[i], &read = array.read[i];
+    Users &written = array.written[i], &updated = array.updated[i], &read = array.read[i];
     if (kind != Access::kWrite && written.time < block_began_) complain("which no thread has written");
-    const bool both_atomic = kind == Access::kAtomic && written.atomic;
-    if (!both_atomic && !are_over(written, thread))
-      complain("which " + others(written, thread) + "written with no barrier between");
-    if (kind != Access::kRead && !are_over(read, thread))
-      complain("which " + others(read, thread) + "read with no barrier between");
-    join(kind == Access::kRead ? read : written, thread, kind == Access::kAtomic);
+    wait_for(written, "written");
+    if (kind != Access::kAtomic) wait_for(updated, "updated");
+    if (kind != Access::kRead) wait_for(read, "read");
+    join(kind == Access::kRead ? read : kind == Access::kWrite ? written : updated, thread);
   }
   return array.data.data() + offset;
 }

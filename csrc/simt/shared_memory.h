@@ -18,16 +18,16 @@ struct Users {
   uint32_t time = 0;   // of the first of them; what none has touched, at 0
   uint32_t lanes = 0;  // of `warp`, which the first is of
   uint16_t warp = 0;
-  bool many_warps = false, atomic = false;
+  bool many_warps = false;
 };
 
 class SharedArray {
  public:
-  SharedArray(const char* name, size_t bytes) : name(name), data(bytes), written(bytes), read(bytes) {}
+  SharedArray(const char* name, size_t bytes) : name(name), data(bytes), written(bytes), updated(bytes), read(bytes) {}
 
   const std::string name;
   std::vector<unsigned char> data;
-  std::vector<Users> written, read;  // a byte each
+  std::vector<Users> written, updated, read;  // a byte each; updated by atomics, which race with all but atomics
 };
 
 class SharedMemory {
@@ -49,7 +49,7 @@ class SharedMemory {
 
  private:
   bool are_over(const Users& users, unsigned thread) const;
-  void join(Users& users, unsigned thread, bool atomic) const;
+  void join(Users& users, unsigned thread) const;
 
   struct Warp {
     uint32_t seen[warpSize][warpSize] = {};  // [a][b]: all that lane b did before this time, lane a may build on

@@ -130,6 +130,10 @@ __global__ void negative_index() {
   Shared<int> tile = dynamic_shared<int>();
   tile[static_cast<int>(threadIdx.x) - 1] = 1;
 }
+__global__ void index_whose_offset_wraps_around() {
+  SHARED(int64_t, tile, 64);
+  tile[(int64_t{1} << 61) + threadIdx.x] = 1;
+}
 __global__ void out_of_dynamic_bounds(float* output) {
   const Shared<float> second = dynamic_shared<float>() + 64;
   second[threadIdx.x] = 1.0f;
@@ -178,6 +182,13 @@ __global__ void write_beside_an_atomic() {
   __syncthreads();
   if (threadIdx.x < 32) atomicAdd(&sum[0], 1);
   if (threadIdx.x == 40) sum[0] = 0;
+}
+__global__ void write_before_its_own_atomic() {
+  SHARED(int, sum, 1);
+  if (threadIdx.x == 0) sum[0] = 0;
+  __syncthreads();
+  if (threadIdx.x == 0) sum[0] = 0;
+  atomicAdd(&sum[0], 1);
 }
 __global__ void plain_update() {
   SHARED(int, sum, 1);
@@ -293,6 +304,7 @@ void wrong_kernels() {
          ints.data());
   expect(out_of_bounds, "63", "writes tile[64], but it has 64 elements", 64, 0);
   expect(negative_index, "0", "writes dynamic_shared[-1], but it has 64 elements", 64, 256);
+  expect(index_whose_offset_wraps_around, "", "], but it has 64 elements", 64, 0);
   expect(out_of_dynamic_bounds, "", ", but it has 100 elements", 64, 400, floats.data());
   expect(uninitialised, "3", "reads tile[3], which no thread has written", 64, 0, floats.data());
   expect(left_by_the_block_before, "", "reads dynamic_shared[0], which no thread has written", 64, 4, ints.data());
@@ -301,6 +313,7 @@ void wrong_kernels() {
   expect(write_of_what_others_still_read, "", "tile[0], which thread", 33, 0, ints.data());
   expect(two_writes, "", " with no barrier between", 64, 0);
   expect(write_beside_an_atomic, "", " with no barrier between", 64, 0);
+  expect(write_before_its_own_atomic, "", " with no barrier between", 64, 0);
   expect(plain_update, "", "sum[0], which thread", 64, 0);
   expect(missing_warp_barrier, "", " with no barrier between", 64, 0, ints.data());
   expect(shuffles_order_no_memory, "", " with no barrier between", 64, 0, ints.data());
