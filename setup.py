@@ -48,26 +48,36 @@ def torch_version(torch: Path) -> tuple[str, str | None]:
 class Nvcc(NamedTuple):
     path: str
     version: str
+    archs: set[str]  # that it compiles for
 
 
 def find_nvcc() -> Nvcc | None:
-    """nvcc where its headers are too. It may be a wrapper script, so it is asked where its parts are."""
-    home = os.environ.get("CUDA_HOME", "/usr/local/cuda")
-    nvcc = shutil.which(os.environ.get("CUDACXX") or "nvcc") or shutil.which("nvcc", path=f"{home}/bin")
-    if nvcc is None:
-        return None
-    told = subprocess.run([nvcc, "--dryrun", "-x", "cu", "/dev/null"], capture_output=True, text=True).stderr
-    version = subprocess.run([nvcc, "--version"], capture_output=True, text=True).stdout
-    top = re.search(r"^#\$ TOP=(.*)$", told, re.M)
-    release = re.search(r"release ([\d.]+)", version)
+    """nvcc where its headers are too: CUDACXX where that is set, else the PATH's, else CUDA_HOME's."""
+    named, home = os.environ.get("CUDACXX"), os.environ.get("CUDA_HOME", "/usr/local/cuda")
+    found = shutil.which(named or "nvcc") or (None if named else shutil.which("nvcc", path=f"{home}/bin"))
+    nvcc = examine_nvcc(found) if found else None
+    if named and nvcc is None:
+        sys.exit(f"yolact: CUDACXX={named} is no nvcc with its headers")
+    return nvcc
+
+
+def examine_nvcc(path: str) -> Nvcc | None:
+    """nvcc may be a wrapper script, so it is asked where its parts are."""
+
+    def ask(*question: str) -> str:
+        done = subprocess.run([path, *question], capture_output=True, text=True)
+        return done.stdout + done.stderr
+
+    top = re.search(r"^#\$ TOP=(.*)$", ask("--dryrun", "-x", "cu", "/dev/null"), re.M)
+    release = re.search(r"release ([\d.]+)", ask("--version"))
     if not top or not release or not (Path(top.group(1)) / "include/cuda_runtime.h").exists():
         return None
-    return Nvcc(nvcc, release.group(1))
+    return Nvcc(path, release.group(1), set(re.findall(r"^compute_(\d+)$", ask("--list-gpu-arch"), re.M)))
 
 
 def decide_cuda(torch_cuda: str | None) -> tuple[Nvcc | None, str]:
     """The nvcc to build the CUDA kernels with, if at all, and why: YOLACT_CUDA=auto|1|0."""
-    wish = os.environ.get("YOLACT_CUDA", "auto")
+    wish = os.environ.get("YOLACT_CUDA") or "auto"
     if wish not in ("auto", "1", "0"):
         sys.exit(f"yolact: YOLACT_CUDA must be auto, 1 or 0, got {wish!r}")
     if wish == "0":
@@ -82,12 +92,18 @@ def decide_cuda(torch_cuda: str | None) -> tuple[Nvcc | None, str]:
     return nvcc, f"nvcc {nvcc.version}, {'YOLACT_CUDA=1' if wish == '1' else f'torch for CUDA {torch_cuda}'}"
 
 
-def decide_archs() -> tuple[list[str], str]:
+def decide_archs(nvcc: Nvcc) -> tuple[list[str], str]:
     """The GPU architectures to build for, none for all, and why: YOLACT_CUDA_ARCHS, else the GPUs that are present."""
     wish = os.environ.get("YOLACT_CUDA_ARCHS", "")
     if archs := re.split(r"[\s,;]+", wish.strip()) if wish.strip() else []:
         if archs != ["all"] and not all(re.fullmatch(r"\d{2,3}(-real|-virtual)?", arch) for arch in archs):
             sys.exit(f"yolact: YOLACT_CUDA_ARCHS must be all, or numbers such as '80 90', got {wish!r}")
+        served = {arch for arch in nvcc.archs if int(arch) >= OLDEST_GPU}
+        if unknown := {arch.split("-")[0] for arch in archs} - served - {"all"}:
+            sys.exit(
+                f"yolact: YOLACT_CUDA_ARCHS names {' '.join(sorted(unknown))}; nvcc {nvcc.version} compiles the kernels"
+                f" for {' '.join(sorted(served, key=int))}"
+            )
         return ([] if archs == ["all"] else archs), f"YOLACT_CUDA_ARCHS={wish}"
     try:
         query = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
@@ -118,7 +134,7 @@ class CMakeBuild(build_ext):
         nvcc, why = decide_cuda(torch_cuda)
         archs: list[str] = []
         if nvcc:
-            archs, which = decide_archs()
+            archs, which = decide_archs(nvcc)
             why += f"; for {' '.join(archs)}, {which}" if archs else f"; for {which}"
         print(f"yolact: torch {version} at {torch}; CUDA kernels: {'yes' if nvcc else 'no'} ({why})", flush=True)
 

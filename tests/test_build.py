@@ -63,7 +63,11 @@ def nvcc_wrapper(folder: Path) -> Path:
     nvcc = folder / "nvcc"
     nvcc.write_text(
         "#!/bin/sh\n"
-        f"case $1 in --version) echo 'release 13.0, V13.0.88';; --dryrun) echo '#$ TOP={folder}/toolkit' >&2;; esac\n"
+        "case $1 in\n"
+        "  --version) echo 'release 13.0, V13.0.88';;\n"
+        f"  --dryrun) echo '#$ TOP={folder}/toolkit' >&2;;\n"
+        "  --list-gpu-arch) printf 'compute_%s\\n' 50 75 80 90 120;;\n"
+        "esac\n"
     )
     nvcc.chmod(0o755)
     return nvcc
@@ -84,18 +88,23 @@ def test_setup_decides_cuda(monkeypatch, tmp_path, wish, torch_cuda, reason):
     monkeypatch.setenv("YOLACT_CUDA", wish)
     found, why = setup_functions(monkeypatch)["decide_cuda"](torch_cuda)
     assert why == reason
-    assert found == ((str(nvcc), "13.0") if "nvcc" in reason else None)
+    assert found == ((str(nvcc), "13.0", {"50", "75", "80", "90", "120"}) if "nvcc" in reason else None)
 
 
 def test_setup_without_nvcc(monkeypatch, tmp_path):
     nvcc = nvcc_wrapper(tmp_path)
     (tmp_path / "toolkit/include/cuda_runtime.h").unlink()  # nvcc without its headers is no nvcc
-    monkeypatch.setenv("CUDACXX", str(nvcc))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CUDACXX", raising=False)
     monkeypatch.setenv("CUDA_HOME", str(tmp_path))
     decide_cuda = setup_functions(monkeypatch)["decide_cuda"]
     assert decide_cuda("13.0") == (None, "no nvcc with its headers")
     monkeypatch.setenv("YOLACT_CUDA", "1")
     with pytest.raises(SystemExit, match="YOLACT_CUDA=1, but there is no nvcc with its headers"):
+        decide_cuda("13.0")
+    monkeypatch.setenv("YOLACT_CUDA", "auto")
+    monkeypatch.setenv("CUDACXX", str(nvcc))  # what is named is not passed over for another
+    with pytest.raises(SystemExit, match=f"CUDACXX={nvcc} is no nvcc with its headers"):
         decide_cuda("13.0")
 
 
@@ -115,13 +124,23 @@ def test_setup_decides_architectures(monkeypatch, tmp_path, wish, gpus, archs, r
     (tmp_path / "nvidia-smi").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     monkeypatch.setenv("YOLACT_CUDA_ARCHS", wish)
-    assert setup_functions(monkeypatch)["decide_archs"]() == (archs, reason)
+    functions = setup_functions(monkeypatch)
+    nvcc = functions["examine_nvcc"](str(nvcc_wrapper(tmp_path)))
+    assert functions["decide_archs"](nvcc) == (archs, reason)
 
 
-def test_setup_refuses_an_unknown_architecture(monkeypatch):
-    monkeypatch.setenv("YOLACT_CUDA_ARCHS", "sm_90")
-    with pytest.raises(SystemExit, match="YOLACT_CUDA_ARCHS must be all, or numbers such as '80 90', got 'sm_90'"):
-        setup_functions(monkeypatch)["decide_archs"]()
+@pytest.mark.parametrize(
+    ("wish", "fault"),
+    [
+        ("sm_90", "must be all, or numbers such as '80 90', got 'sm_90'"),
+        ("90 50 99-real", "names 50 99; nvcc 13.0 compiles the kernels for 75 80 90 120"),
+    ],
+)
+def test_setup_refuses_an_unknown_architecture(monkeypatch, tmp_path, wish, fault):
+    monkeypatch.setenv("YOLACT_CUDA_ARCHS", wish)
+    functions = setup_functions(monkeypatch)
+    with pytest.raises(SystemExit, match=f"YOLACT_CUDA_ARCHS {fault}"):
+        functions["decide_archs"](functions["examine_nvcc"](str(nvcc_wrapper(tmp_path))))
 
 
 def test_setup_refuses_an_unknown_wish(monkeypatch):
