@@ -25,6 +25,7 @@ namespace yolact::cuda {
 namespace {
 
 constexpr int kFlipThreads = 64;
+constexpr int kFlipBlocks = 16;      // on a multiprocessor: 64 registers, which ptxas else will not give to loads
 constexpr int kColumns = 8;          // a thread's, where rows lie side by side
 constexpr int kStringThreads = 640;  // pictures are 550, 640, 1280 or 1920 wide
 constexpr int kWindow = 4096;        // flips: 16 KB
@@ -62,28 +63,23 @@ struct EightPixels {
   uint32_t half[2];
 };
 
-// The columns' words of 32 rows, each of which `load` gives.
+// The columns' words of 32 rows, each of which `load` gives. Eight rows at a time, and no more: of 32 in a row ptxas
+// would ask for one after it has waited for the one before.
 template <class Load>
 __device__ __forceinline__ void pack(Load load, FourWords (&words)[2]) {
-  uint32_t eight[2][4];  // rows of each column, a byte a column
-  UNROLL
-  for (int part = 0; part < 4; ++part) {
+  words[0] = words[1] = {};
+  UNROLL_BY(1)
+  for (int first = 0; first < 32; first += 8) {
     EightPixels pixels[8];
     UNROLL
-    for (int row = 0; row < 8; ++row) pixels[row] = load(8 * part + row);
+    for (int row = 0; row < 8; ++row) pixels[row] = load(first + row);
     UNROLL
     for (int half = 0; half < 2; ++half) {
-      eight[half][part] = 0;
+      uint32_t eight = 0;  // rows of each column, a byte a column
       UNROLL
-      for (int row = 0; row < 8; ++row) eight[half][part] = eight[half][part] >> 1 | nonzero(pixels[row].half[half]);
-    }
-  }
-  UNROLL
-  for (int half = 0; half < 2; ++half) {
-    UNROLL
-    for (int c = 0; c < 4; ++c) {
-      words[half].word[c] = (eight[half][0] >> 8 * c & 255) | (eight[half][1] >> 8 * c & 255) << 8 |
-                            (eight[half][2] >> 8 * c & 255) << 16 | (eight[half][3] >> 8 * c & 255) << 24;
+      for (int row = 0; row < 8; ++row) eight = eight >> 1 | nonzero(pixels[row].half[half]);
+      UNROLL
+      for (int c = 0; c < 4; ++c) words[half].word[c] |= (eight >> 8 * c & 255) << first;
     }
   }
 }
@@ -91,7 +87,7 @@ __device__ __forceinline__ void pack(Load load, FourWords (&words)[2]) {
 // Rows side by side, or strides of any kind. `end` is the end of the masks where aligned words may be loaded up to it,
 // and null where not. (A word that holds a mask's first pixel may begin up to three bytes before it; those belong to
 // the same allocation, which is aligned.)
-__global__ void __launch_bounds__(kFlipThreads)
+__global__ void __launch_bounds__(kFlipThreads, kFlipBlocks)
     find_flips_by_rows(EncodeRunLengthsArguments a, FlipWords shape, uint32_t blocks, const uint8_t* end,
                        uint32_t* flips) {
   const uint32_t i = blockIdx.x % blocks * kFlipThreads + threadIdx.x, groups = shape.pitch / kColumns;
