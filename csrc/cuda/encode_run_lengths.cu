@@ -13,7 +13,7 @@
 // Bytes: the masks once, an eighth of them written and read again (from the second-level cache, mostly), the strings
 // and the zeros behind them. 100 masks of 550 x 550: 30 MB, and 4 MB twice. Operations: about 3 a pixel in launch 1,
 // whose time is that of reading the masks. Launch 2 is latency: a thread has 18 words there, most of them zero, which
-// it reads twice, eight at once for their count, then one by one from the first-level cache until its flips are found;
+// it reads twice, twelve at once for their count, then one by one from the first-level cache until its flips are found;
 // between and after, a scan and one or two chunks of RunStringWriter.
 #include "../common/encode_run_lengths.h"
 #include "launch.cuh"
@@ -28,6 +28,7 @@ constexpr int kFlipThreads = 64;
 constexpr int kFlipBlocks = 16;      // on a multiprocessor: 64 registers, which ptxas else will not give to loads
 constexpr int kColumns = 8;          // a thread's, where rows lie side by side
 constexpr int kStringThreads = 640;  // pictures are 550, 640, 1280 or 1920 wide
+constexpr int kWordsAtOnce = 12;     // of a column, asked for together: 550 rows have 18 words
 constexpr int kWindow = 4096;        // flips: 16 KB
 
 // The words of flips of one mask.
@@ -166,8 +167,14 @@ __global__ void __launch_bounds__(kStringThreads)
     const uint32_t* column = flips + n * shape.size() + x;
     uint32_t count = 0;
     if (x < width) {
-      UNROLL_BY(8)
-      for (uint32_t j = 0; j < shape.rows; ++j) count += __popc(column[int64_t{j} * shape.pitch]);
+      for (uint32_t first = 0; first < shape.rows; first += kWordsAtOnce) {
+        uint32_t words[kWordsAtOnce];
+        UNROLL
+        for (uint32_t k = 0; k < kWordsAtOnce; ++k)
+          words[k] = column[int64_t{first + k < shape.rows ? first + k : first} * shape.pitch];
+        UNROLL
+        for (uint32_t k = 0; k < kWordsAtOnce; ++k) count += first + k < shape.rows ? __popc(words[k]) : 0;
+      }
     }
     uint32_t total;
     int64_t next = block_exclusive_sum<kStringThreads>(count, &total);  // place of the column's next flip
