@@ -66,6 +66,17 @@ __device__ __forceinline__ void load_piece(const void* data, FloatType type, boo
   }
 }
 
+template <int kCount>
+__device__ __forceinline__ float sum_by_halves(float (&lanes)[kLanes]) {
+  if constexpr (kCount == 1) {
+    return lanes[0];
+  } else {
+    UNROLL
+    for (int i = 0; i < kCount / 2; ++i) lanes[i] += lanes[i + kCount / 2];
+    return sum_by_halves<kCount / 2>(lanes);
+  }
+}
+
 // A detection and its low-resolution mask. Where it lies is kept in the block's shared memory: who needs it loads it
 // there, so that a sum over channels has the registers.
 struct Detection {
@@ -122,13 +133,8 @@ struct Detection {
         for (int i = 0; i < kPiece; ++i) sum[piece + i] += values[i] * weights[i];
       }
     }
-    UNROLL
-    for (int width = kLanes / 2; width > 0; width /= 2) {
-      UNROLL
-      for (int i = 0; i < kLanes / 2; ++i)
-        if (i < width) sum[i] += sum[i + width];
-    }
-    return a.sigmoid ? sigmoid(sum[0]) : sum[0];
+    const float total = sum_by_halves<kLanes>(sum);
+    return a.sigmoid ? sigmoid(total) : total;
   }
 };
 

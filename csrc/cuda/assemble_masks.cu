@@ -58,11 +58,11 @@ __global__ void __launch_bounds__(kThreads, kDirect ? 1 : 3)
   const Cut cut_x = detection.cuts[0], cut_y = detection.cuts[1];
   const Span columns = cut_x.output;
 
-  // The rows of the box that have pixels in the band. (A mask has fewer than 2^32 bytes.)
+  // The rows of the box that have pixels in the band, or begin at its end. (A mask has fewer than 2^32 bytes.)
   const uint32_t pitch = static_cast<uint32_t>(layout.pitch);
   const Span rows =
       intersection(cut_y.output, {static_cast<int32_t>(static_cast<uint32_t>(skipped + begin) / pitch),
-                                  static_cast<int32_t>(static_cast<uint32_t>(skipped + end - 1) / pitch) + 1});
+                                  static_cast<int32_t>(static_cast<uint32_t>(skipped + end) / pitch) + 1});
   if (begin < end && !rows.empty() && !columns.empty()) {
     const Axis axis_x = detection.axes[0], axis_y = detection.axes[1];
     const int32_t origin = tap(rows.begin, axis_y).index0, stride = cut_x.canvas.size();
@@ -133,9 +133,8 @@ __global__ void __launch_bounds__(kThreads, kDirect ? 1 : 3)
 // The most low-resolution values that the rows of `pixels` pixels lie between.
 int64_t values_of_band(const AssembleMasksArguments& a, int64_t pixels, int64_t height, int64_t row_pixels) {
   const int64_t rows = pixels / row_pixels + 2;  // two of them in part
-  // Two a row, and one more for how the first of them and rounding fall.
-  const int64_t low_rows = (rows - 1) * a.height / height + 4;
-  return (low_rows < a.height ? low_rows : a.height) * a.width;
+  // A tap has two values; one more row for how the first of them falls, and one for rounding.
+  return ((rows - 1) * a.height / height + 4) * a.width;
 }
 
 }  // namespace

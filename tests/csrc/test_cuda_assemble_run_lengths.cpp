@@ -88,6 +88,7 @@ int main() {
       {1, 1, 2047, 5, 1, 40, 9},     // the highest map that is not cut into pieces
       {1, 1, 2048, 3, 1, 70, 7},     // two pieces
       {1, 1, 4100, 2, 1, 5000, 3},   // three
+      {1, 1, 13000, 2, 1, 2, 3},     // four, of which two hold no pixel
   };
   for (const Shape& shape : shapes) {
     compare(100, &shape, 9000, true);
