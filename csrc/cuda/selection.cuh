@@ -1,5 +1,5 @@
 // What fast_nms and detect share: the best top_k candidates of each group (a class, or all of them together),
-// suppression among them (sections 3.4 of the paper), and the merging of all groups' lists into the result.
+// suppression among them (section 3.4 of the paper), and the merging of all groups' lists into the result.
 //
 // suppress: a block a (picture, group).
 //   1. Candidates are listed in shared memory, in whatever order; where they are too many, a bound is found first that
@@ -27,7 +27,8 @@ namespace yolact::cuda {
 
 constexpr int kThreads = 256;  // of every kernel here
 constexpr int kWarps = kThreads / kWarp;
-constexpr uint32_t kShortTopK = 512;   // up to here a block ranks in shared memory, 38 KB in all, else in the workspace
+constexpr uint32_t kShortTopK =
+    512;  // up to here a block ranks in shared memory, with 41 KB in all; beyond, in the workspace
 constexpr uint32_t kShortList = 2048;  // candidates that a block then lists before it ranks
 
 // The kept candidates of each group, best first.
@@ -163,15 +164,14 @@ __device__ __forceinline__ void suppress_group(const Candidates& candidates, con
                                                Keys listed, uint32_t room, Keys ranked, Boxes boxes, Areas areas) {
   SHARED(uint32_t, counter, 1);
   const auto every_candidate = [&](const auto& f) { candidates.visit(f); };
-  uint32_t count = collect(every_candidate, 0, listed, room, counter);
-  if (count > room) {
-    const Key bound = find_bound(every_candidate, s.top_k, room);
-    count = collect(every_candidate, bound, listed, room, counter);
-  }
+  Key bound = 0;
+  uint32_t count;
+  while ((count = collect(every_candidate, bound, listed, room, counter)) > room)
+    bound = find_bound(every_candidate, s.top_k, room);
   const auto every_listed = [&](const auto& f) {
     for (uint32_t i = threadIdx.x; i < count; i += kThreads) f(listed[i]);
   };
-  const Key bound = count > s.top_k ? find_bound(every_listed, s.top_k, s.top_k) : 0;
+  bound = count > s.top_k ? find_bound(every_listed, s.top_k, s.top_k) : 0;
   count = collect(every_listed, bound, ranked, s.top_k, counter);
 
   const Keys sorted = listed;  // which has served

@@ -28,6 +28,7 @@ struct Problem {
   int64_t batch, classes, count;
   int64_t rows, places;  // different rows of logits, different boxes
   float background;      // added to its logit: higher, fewer survivors
+  bool whole;            // logits are whole numbers: equal ones within a row, and a softmax of exactly a half
   bool special;          // NaN and infinite numbers
   bool strided;
   FloatType type;
@@ -86,7 +87,8 @@ struct Values {
   }
 };
 
-void compare(const Problem& p, uint32_t seed, size_t orders) {
+// Returns how many are kept of the first picture.
+int64_t compare(const Problem& p, uint32_t seed, size_t orders) {
   Random random{std::mt19937(seed)};
   const float specials[] = {NAN, kInfinity, -kInfinity};
   Values deltas(FloatType::kFloat32, p.batch, p.count, 4, p.strided);
@@ -95,6 +97,8 @@ void compare(const Problem& p, uint32_t seed, size_t orders) {
   std::vector<float> rows(p.rows * (1 + p.classes)), places(p.places * 8);
   for (int64_t i = 0; i < static_cast<int64_t>(rows.size()); ++i)
     rows[i] = 8.0f * random.uniform() + (i % (1 + p.classes) == 0 ? p.background : 0.0f);
+  if (p.whole)
+    for (float& logit : rows) logit = std::round(logit / 4.0f);
   for (float& place : places) place = random.uniform();
   for (int64_t i = 0; i < p.count; ++i) {
     for (int64_t b = 0; b < p.batch; ++b) {
@@ -134,6 +138,7 @@ void compare(const Problem& p, uint32_t seed, size_t orders) {
     CHECK(outputs.intact() && workspace.intact());
   }
   if (failures()) std::fprintf(stderr, "seed %u\n", seed);
+  return expected.kept.data<int64_t>()[0];
 }
 
 Problem draw(Random& random) {
@@ -145,12 +150,13 @@ Problem draw(Random& random) {
   p.rows = 1 + random.below(40);
   p.places = 1 + random.below(40);
   p.background = static_cast<float>(random.below(3)) * 4.0f;
+  p.whole = random.below(2) == 0;
   p.special = random.below(2) == 0;
   p.strided = random.below(2) == 0;
   p.type = static_cast<FloatType>(random.below(3));
   p.levels = {p.count / 3, 0, p.count - p.count / 3};
   DetectArguments& a = p.arguments;
-  const float thresholds[] = {0.05f, 0.05f, 0.3f, 0.0f, -1.0f, 1.0f};
+  const float thresholds[] = {0.05f, 0.5f, 0.3f, 0.0f, -1.0f, 1.0f};
   a.score_threshold = thresholds[random.below(6)];
   a.second_threshold = random.below(2) == 0;
   a.decode = {0.1f, 0.2f, random.below(2) ? kInfinity : 0.1f, random.below(2) == 0};
@@ -189,6 +195,18 @@ int main() {
   }
   // Around what a warp of screen takes at once, and one chunk of classes.
   for (const int64_t classes : {31, 32, 33, 95, 96, 97}) compare(plain(classes, 9), 1, 1);
+  // As many above the threshold as there are rows, and one fewer, so that a less likely class fills the last.
+  Problem few = plain(4, 60);
+  few.arguments.second_threshold = true;
+  few.arguments.options.top_k = 200;
+  few.arguments.options.max_detections = 1000;
+  const int64_t above = compare(few, 4, 1);
+  CHECK(above > 5);
+  few.arguments.second_threshold = false;
+  for (const int64_t rows : {above - 1, above, above + 1}) {
+    few.arguments.options.max_detections = rows;
+    CHECK(compare(few, 4, all) == rows);
+  }
   // More survivors than are listed in shared memory, and more priors than a tile of their bits holds.
   for (const int64_t count : {2048, 2049, 33000}) {
     Problem p = plain(1, count);

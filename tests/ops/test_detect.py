@@ -326,6 +326,18 @@ def test_detect_operator_rejects(change):
         torch.ops.yolact.detect(*draw(random.Random(13), (1, 600, 5)), **OPERATOR_OPTIONS | change)
 
 
+def test_detect_limits_as_many_levels_as_a_launch_can_be_told(backend):
+    inputs = draw(random.Random(16), (1, 130, 5))
+    options = {"pre_nms_top_k": 1, "score_threshold": 0.0}
+    few, many = [2] * 63 + [4], [2] * 65
+    assert_same(ops.detect(*inputs, level_sizes=few, **options), reference.detect(*inputs, level_sizes=few, **options))
+    if backend == "cpu":
+        ops.detect(*inputs, level_sizes=many, **options)
+    else:
+        with pytest.raises(RuntimeError, match="level_sizes must hold at most 64 levels, got 65"):
+            ops.detect(*inputs, level_sizes=many, **options)
+
+
 @pytest.mark.parametrize("function", [ops.detect, reference.detect])
 def test_detect_orders_equal_scores_by_label(function):
     """One prior a class, sure of it as the others are of theirs: every score is one number, in whatever lane it is."""
