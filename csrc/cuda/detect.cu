@@ -1,10 +1,10 @@
 // Raw outputs of the network to detections: softmax, threshold, decoding, Fast NMS (section 3.4 of the paper), for a
 // whole batch.
 //
-// Launches, none of which waits for the host or counts with atomics in global memory:
-//   screen    a warp eight priors. Reads the logits, all of the eight at once (kChunks x 32 classes: 24 loads in
+// Launches, none of which waits for the host, and no atomics outside shared memory:
+//   screen    a warp four priors. Reads the logits, all of the four at once (kChunks x 32 classes: 12 loads in
 //             flight a lane). A prior whose best foreground logit does not lead the background's by the margin that the
-//             threshold takes is out, without an exponential; for the few others, four lanes a prior, the exact
+//             threshold takes is out, without an exponential; for the few others, eight lanes a prior, the exact
 //             softmax and the decoded box.
 //   limit     a block a (picture, level), where pre_nms_top_k asks for it: survivors past the best lose their scores.
 //   suppress  a block a (picture, class), or a picture across classes: see selection.cuh. Scores are computed again
@@ -27,10 +27,10 @@
 namespace yolact::cuda {
 namespace {
 
-constexpr int kRows = 8;               // priors a warp
+constexpr int kRows = 4;               // priors a warp
 constexpr int kShare = kWarp / kRows;  // lanes a prior for those that need a softmax
 constexpr int kChunks = 3;             // 96 classes at once: the 80 of COCO without a second step
-constexpr int kPriorsABlock = kWarps * kRows;
+static_assert(kWarps * kRows == kWord, "a block of screen fills a word of bits");
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 struct Screen {
@@ -40,7 +40,7 @@ struct Screen {
   bool across_classes;
   DecodeOptions decode;
   unsigned blocks;      // a picture
-  uint8_t* bits;        // [batch, blocks * kWarps]: a byte a warp
+  uint32_t* bits;       // [batch, blocks]
   Survivor* survivors;  // [batch, count]
 };
 
@@ -98,9 +98,9 @@ __device__ __forceinline__ Survivor score(const Screen& s, int64_t picture, int6
 }
 
 template <FloatType kType>
-__global__ void __launch_bounds__(kThreads) screen_kernel(Screen s) {
+__global__ void __launch_bounds__(kThreads, kBlocksAtLeast) screen_kernel(Screen s) {
   const unsigned picture = blockIdx.x / s.blocks, warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
-  const int64_t first = int64_t{blockIdx.x % s.blocks} * kPriorsABlock + warp * kRows;
+  const int64_t first = int64_t{blockIdx.x % s.blocks} * kWord + warp * kRows;
   const auto logit = [&](int row, int64_t column) {
     const int64_t prior = first + row < s.count ? first + row : s.count - 1;  // past the last: read in vain
     return load_float(
@@ -108,24 +108,22 @@ __global__ void __launch_bounds__(kThreads) screen_kernel(Screen s) {
         picture * s.class_logits.stride[0] + prior * s.class_logits.stride[1] + column * s.class_logits.stride[2],
         kType);
   };
-  float background[kRows], best[kRows];
+  float ahead[kRows][kChunks], best[kRows];
+  for (int row = 0; row < kRows; ++row)
+    for (int chunk = 0; chunk < kChunks; ++chunk) {
+      const int64_t column = 1 + chunk * kWarp + lane;
+      ahead[row][chunk] = column <= s.classes ? logit(row, column) : -kInfinity;
+    }
   for (int row = 0; row < kRows; ++row) {
-    background[row] = logit(row, 0);
-    best[row] = -kInfinity;
+    best[row] = ahead[row][0];
+    for (int chunk = 1; chunk < kChunks; ++chunk) best[row] = fmaxf(best[row], ahead[row][chunk]);
   }
-  for (int64_t begin = 1; begin <= s.classes; begin += kChunks * kWarp) {
-    float ahead[kRows][kChunks];
-    for (int row = 0; row < kRows; ++row)
-      for (int chunk = 0; chunk < kChunks; ++chunk) {
-        const int64_t column = begin + chunk * kWarp + lane;
-        ahead[row][chunk] = column <= s.classes ? logit(row, column) : -kInfinity;
-      }
-    for (int row = 0; row < kRows; ++row)
-      for (int chunk = 0; chunk < kChunks; ++chunk) best[row] = fmaxf(best[row], ahead[row][chunk]);
-  }
+  for (int64_t column = 1 + kChunks * kWarp + lane; column <= s.classes; column += kWarp)
+    for (int row = 0; row < kRows; ++row) best[row] = fmaxf(best[row], logit(row, column));
   unsigned passing = 0;
   for (int row = 0; row < kRows; ++row) {
-    const bool leads = !(best[row] - background[row] <= s.margin);  // a NaN passes: the softmax drops it
+    // The background lies where the first class does: a register each is dearer than to ask the L1 now.
+    const bool leads = !(best[row] - logit(row, 0) <= s.margin);  // a NaN passes: the softmax drops it
     if (__any_sync(kAllLanes, leads) && first + row < s.count) passing |= 1u << row;
   }
 
@@ -136,10 +134,17 @@ __global__ void __launch_bounds__(kThreads) screen_kernel(Screen s) {
     const Survivor survivor = score<kType>(s, picture, prior, lane % kShare);
     const bool survives = (passing >> row & 1) && survivor.best > s.score_threshold && !has_nan(survivor.box);
     if (survives && lane % kShare == 0) s.survivors[picture * s.count + prior] = survivor;
-    // A bit a row, from the first lane of each.
-    surviving = __ballot_sync(kAllLanes, __shfl_sync(kAllLanes, survives, lane % kRows * kShare));
+    const bool of_row = __shfl_sync(kAllLanes, survives, lane % kRows * kShare);  // from the first lane of each row
+    surviving = __ballot_sync(kAllLanes, of_row && lane < kRows);
   }
-  if (lane == 0) s.bits[int64_t{blockIdx.x} * kWarps + warp] = static_cast<uint8_t>(surviving);
+  SHARED(unsigned, survivors_of_warp, kWarps);
+  if (lane == 0) survivors_of_warp[warp] = surviving;
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    unsigned word = 0;
+    for (int i = 0; i < kWarps; ++i) word |= survivors_of_warp[i] << i * kRows;
+    s.bits[blockIdx.x] = word;
+  }
 }
 
 // The end of each level among the priors.
@@ -250,20 +255,19 @@ struct Detected {
 struct Memory {
   Suppression suppression;
   unsigned blocks;          // of screen, a picture
-  uint32_t *bits, *counts;  // [batch, blocks * kPriorsABlock / kWord], [batch, groups] of the second ranking
+  uint32_t *bits, *counts;  // [batch, blocks], [batch, groups] of the second ranking
   Survivor* survivors;
   int64_t bytes;
 
   Memory(const DetectArguments& a, void* memory) {
     Workspace workspace(memory);
     suppression = cuda::suppression(workspace, a.options, a.batch, a.classes, a.count);
-    blocks = static_cast<unsigned>(blocks_for<int64_t>(a.count, kPriorsABlock));
-    bits = workspace.take<uint32_t>(a.batch * words());
+    blocks = static_cast<unsigned>(blocks_for<int64_t>(a.count, kWord));
+    bits = workspace.take<uint32_t>(a.batch * blocks);
     counts = workspace.take<uint32_t>(a.batch * suppression.kept.groups);
     survivors = workspace.take<Survivor>(a.batch * a.count);
     bytes = workspace.bytes();
   }
-  int64_t words() const { return int64_t{blocks} * kPriorsABlock / kWord; }
 };
 
 template <FloatType kType>
@@ -279,7 +283,7 @@ void screen(const DetectArguments& a, const Memory& memory, Stream stream) {
   s.across_classes = a.options.across_classes;
   s.decode = a.decode;
   s.blocks = memory.blocks;
-  s.bits = reinterpret_cast<uint8_t*>(memory.bits);
+  s.bits = memory.bits;
   s.survivors = memory.survivors;
   LAUNCH(screen_kernel<kType>, static_cast<unsigned>(a.batch) * s.blocks, kThreads, 0, stream, s);
 }
@@ -290,7 +294,7 @@ void limit_levels(const DetectArguments& a, const Memory& memory, Stream stream)
   for (int64_t level = 0; level < a.levels; ++level)
     ends.end[level] = end += static_cast<uint32_t>(a.level_sizes[level]);
   LAUNCH(limit_kernel, static_cast<unsigned>(a.batch * a.levels), kThreads, 0, stream, memory.bits, memory.survivors,
-         memory.words(), a.count, ends, static_cast<unsigned>(a.levels), static_cast<uint32_t>(a.pre_nms_top_k));
+         memory.blocks, a.count, ends, static_cast<unsigned>(a.levels), static_cast<uint32_t>(a.pre_nms_top_k));
 }
 
 template <FloatType kType>
@@ -302,7 +306,7 @@ void run(const DetectArguments& a, const Memory& memory, Stream stream) {
   source.bits = memory.bits;
   source.survivors = memory.survivors;
   source.logits = a.class_logits;
-  source.words = memory.words();
+  source.words = memory.blocks;
   source.count = a.count;
   source.across_classes = a.options.across_classes;
   source.floor = above(a.score_threshold);

@@ -27,8 +27,8 @@ namespace yolact::cuda {
 
 constexpr int kThreads = 256;  // of every kernel here
 constexpr int kWarps = kThreads / kWarp;
-constexpr uint32_t kShortTopK =
-    512;  // up to here a block ranks in shared memory, with 41 KB in all; beyond, in the workspace
+constexpr int kBlocksAtLeast = 3;  // on a multiprocessor: asked for none, ptxas spills rather than take a 65th register
+constexpr uint32_t kShortTopK = 512;   // up to here a block ranks in shared memory, of which it takes 41 KB in all
 constexpr uint32_t kShortList = 2048;  // candidates that a block then lists before it ranks
 
 // The kept candidates of each group, best first.
@@ -230,7 +230,7 @@ __device__ __forceinline__ uint32_t count_kept(const uint32_t* counts, int64_t g
 
 // source.of(picture, group) gives the candidates.
 template <class Source, bool kIsShort>
-__global__ void __launch_bounds__(kThreads) suppress_kernel(Source source, Suppression s) {
+__global__ void __launch_bounds__(kThreads, kBlocksAtLeast) suppress_kernel(Source source, Suppression s) {
   const int64_t list = blockIdx.x, first_of_picture = list / s.kept.groups * s.kept.groups;
   if (s.earlier_counts != nullptr && count_kept(s.earlier_counts + first_of_picture, s.kept.groups) >= s.enough) {
     if (threadIdx.x == 0) s.kept.counts[list] = s.earlier_counts[list];
