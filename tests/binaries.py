@@ -7,8 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import pytest
-from conftest import ROOT
+from conftest import ROOT, skip_or_fail
 
 OPERATORS = ROOT / "yolact/_C.so"
 CUDA_BUILD = ROOT / "build/cuda/lib/_C.so"
@@ -16,7 +15,7 @@ CUDA_BUILD = ROOT / "build/cuda/lib/_C.so"
 
 def told_by(tool: str, *arguments: str | Path) -> str:
     if shutil.which(tool) is None:
-        pytest.skip(f"{tool} is not here")
+        skip_or_fail("binutils", f"{tool} is not here")
     return subprocess.run([tool, *arguments], capture_output=True, text=True, check=True).stdout
 
 

@@ -72,3 +72,10 @@ def test_candidates_do_not_depend_on_other_functions(tmp_path):
 def test_failings_are_told(caught, survived, equivalent):
     verdicts = ["caught"] * caught + ["survived"] * survived + ["equivalent"] * equivalent
     assert len(tool.failings([{"verdict": verdict} for verdict in verdicts])) == 1
+
+
+def test_a_file_that_is_no_kernels_is_told(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["tests.mutants", "--check", "csrc/cuda/detect.cu", "detcet.cu"])
+    with pytest.raises(SystemExit):
+        tool.main()
+    assert "not in csrc/cuda: detcet.cu" in capsys.readouterr().err

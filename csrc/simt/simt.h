@@ -13,7 +13,7 @@
 // of bounds there, compile with AddressSanitizer: simt tells it of its fibers.
 //
 // Not noticed: a barrier of a function that threads reach through different calls of it; host memory that a kernel
-// reads; fences, as blocks run one after the other.
+// reads; fences, as blocks run one after the other; a block of more threads than its kernel's __launch_bounds__.
 //
 // A kernel declares shared memory by SHARED(T, name, n) or dynamic_shared<T>(), passes it on as Shared<T>, and is
 // launched by LAUNCH: words that mean the plain thing to nvcc. Nothing else differs from CUDA C++.

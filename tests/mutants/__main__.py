@@ -202,7 +202,10 @@ def main() -> None:
     parser.add_argument("files", nargs="*", help="only of these files of csrc/cuda")
     arguments = parser.parse_args()
 
-    drawn = [one for one in draw() if not arguments.files or Path(one.file).name in arguments.files]
+    only = {Path(name).name for name in arguments.files}
+    if unknown := only - {path.name for path in cuda_files()}:
+        parser.error(f"not in csrc/cuda: {', '.join(sorted(unknown))}")
+    drawn = [one for one in draw() if not only or Path(one.file).name in only]
     untested = sorted({one.file for one in drawn if not tests_of(ROOT / one.file)})
     if untested:
         sys.exit(f"no tests/csrc/test_cuda_*.cpp uses {', '.join(untested)}")
