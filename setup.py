@@ -157,8 +157,11 @@ class CMakeBuild(build_ext):
         import pybind11
 
         configure = ["cmake", "-S", str(ROOT), "-B", str(build), "-G", "Ninja"]
-        # The isolated build's cmake and ninja lie in a folder that is gone at the next call.
-        configure += ["--fresh"] if (build / "CMakeCache.txt").exists() else []
+        # The isolated build's cmake and ninja lie in a folder that is gone at the next call, and compilers change: what
+        # CMake remembers of them goes. The objects stay (--fresh would remove them), so that little is compiled again.
+        (build / "CMakeCache.txt").unlink(missing_ok=True)
+        for compilers in build.glob("CMakeFiles/[0-9]*"):
+            shutil.rmtree(compilers)
         defines = {
             "YOLACT_TORCH_OPS": "ON",
             "YOLACT_PYTHON": "ON",

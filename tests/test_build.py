@@ -149,6 +149,19 @@ def test_setup_refuses_an_unknown_wish(monkeypatch):
         setup_functions(monkeypatch)["decide_cuda"](None)
 
 
+def test_setup_configures_anew_and_keeps_the_objects(monkeypatch, tmp_path):
+    compiled, remembered = tmp_path / "CMakeFiles/_C.dir/a.o", tmp_path / "CMakeFiles/3.24.0/CMakeCXXCompiler.cmake"
+    for path in (compiled, remembered, tmp_path / "CMakeCache.txt"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    functions = setup_functions(monkeypatch)
+    monkeypatch.setattr(subprocess, "run", lambda *command, **options: None)
+    functions["CMakeBuild"].cmake(None, tmp_path, tmp_path, tmp_path, None, [])
+    assert compiled.exists()
+    assert not remembered.exists()
+    assert not (tmp_path / "CMakeCache.txt").exists()
+
+
 def test_doctor_finds_everything_it_needs():
     told = subprocess.run([sys.executable, "-m", "yolact.doctor"], capture_output=True, text=True)
     assert told.returncode == 0, told.stdout + told.stderr
