@@ -10,7 +10,16 @@ import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
+WANTS = {"binutils", "demo", "gpu", "nvcc", "shared", "simt", "torch-cuda", "weights"}
 REQUIRED = {want.strip() for want in os.environ.get("YOLACT_REQUIRE", "").split(",") if want.strip()}
+
+
+def pytest_configure() -> None:
+    """Refuse a want that no test has: it would require nothing."""
+    if unknown := REQUIRED - WANTS:
+        raise pytest.UsageError(
+            f"YOLACT_REQUIRE names {', '.join(sorted(unknown))}; the tests want {', '.join(sorted(WANTS))}"
+        )
 
 
 def skip_or_fail(want: str, reason: str) -> None:
