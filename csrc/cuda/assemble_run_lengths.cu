@@ -146,7 +146,7 @@ __global__ void __launch_bounds__(kThreads)
         first_pixel[segment - top] = segment == 0          ? rows.begin
                                      : segment == segments ? rows.end
                                                            : first_output(axis_y, first_value + segment);
-      const int32_t high = (canvas.segments.end < canvas.last ? canvas.segments.end : canvas.last) + 1 - top;
+      const int32_t high = canvas.segments.size() + 1;  // past the region's edge: zero, and never looked at
       for (int32_t v = thread; v < high * canvas.columns.size(); v += kThreads) {
         const int32_t column = v % canvas.columns.size(), row = v / canvas.columns.size();
         values[column * canvas.stride + row] = detection.value(first_value + top + row, canvas.columns.begin + column);

@@ -93,6 +93,11 @@ class Case {
         prototypes[i / (h * w) * s[0] + i / w % h * s[1] + i % w * s[2] + c * s[3]] =
             is_constant ? channels[c] : static_cast<float>(random.below(9) - 4);
       }
+    if (!is_noise && a.prototype_type != FloatType::kFloat16 && random.below(4) == 0) {
+      constexpr float kInfinity = std::numeric_limits<float>::infinity();
+      for (float& value : prototypes)
+        if (random.below(2) == 0) value = random.below(4) == 0 ? -kInfinity : random.below(4) == 0 ? 3e38f : kInfinity;
+    }
     for (float& value : coefficients)
       value = is_constant ? random.number() - 0.5f : static_cast<float>(random.below(9) - 4) / 16.0f;
     a.prototypes = keep(prototypes, a.prototype_type, random.below(2));
