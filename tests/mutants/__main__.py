@@ -31,7 +31,7 @@ KEY = ("file", "function", "kind", "change", "ordinal")
 COLUMNS = ("verdict", "how", "file", "line", "function", "kind", "change", "ordinal", "digest")
 
 SEED = 1
-SHARE = 0.05  # of a function's candidates
+SHARE = 0.02  # of a function's candidates
 AT_LEAST = 2  # of each function
 ALWAYS = ("barrier", "atomic")  # few, and what this is about
 
