@@ -69,7 +69,7 @@ def test_imports_point_one_way(path, unit, imports):
     assert imports <= ALLOWED[unit], f"{path} may not import {sorted(imports - ALLOWED[unit])}"
 
 
-@pytest.mark.parametrize("folder", ["common", "cpu", "cuda", "python"])
+@pytest.mark.parametrize("folder", ["common", "cpu", "cuda", "simt", "python"])
 def test_kernels_include_no_torch_header(folder):
     for path in sorted((ROOT / "csrc" / folder).glob("*")):
         included = re.findall(r'#include\s+[<"](torch|ATen|c10)', path.read_text())
