@@ -40,7 +40,7 @@ struct ScoredBoxes::Group {
 
   template <class F>
   __device__ __forceinline__ void visit(const F& f) const {
-    constexpr int kAtOnce = 4;  // loads that a thread waits for together
+    constexpr int kAtOnce = 8;  // loads that a thread waits for together
     for (int64_t begin = threadIdx.x; begin < all.count; begin += kAtOnce * kThreads) {
       float score[kAtOnce];
       for (int k = 0; k < kAtOnce; ++k) {
