@@ -32,7 +32,9 @@ __global__ void __launch_bounds__(kThreads) gather_rows(GatherRunLengthsArgument
 }  // namespace
 
 void gather_run_lengths(const GatherRunLengthsArguments& a, Stream stream) {
-  LAUNCH(gather_rows, a.count, kThreads, 0, stream, a);
+  GatherRunLengthsArguments there = a;
+  there.output = device_address(a.output);
+  LAUNCH(gather_rows, a.count, kThreads, 0, stream, there);
 }
 
 }  // namespace yolact::cuda

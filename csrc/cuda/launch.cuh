@@ -4,7 +4,7 @@
 //   SHARED(T, name, n);                 an array of the block's shared memory
 //   Shared<T> p = dynamic_shared<T>();  the launch's dynamic shared memory; Shared<T> is what T* is, to such memory
 //   LAUNCH(kernel, grid, block, dynamic_bytes, stream, arguments...)
-//   fill_zero(pointer, bytes, stream)
+//   device_address(pointer)             where the device sees pinned memory of the host
 //   UNROLL, UNROLL_BY(n)                before a loop, where nvcc must unroll it
 //
 // Everything else is plain CUDA C++ that csrc/simt/simt.h knows: no early return before a barrier, warp intrinsics with
@@ -68,8 +68,12 @@ void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, dim3 blo
   check(error, name);
 }
 
-inline void fill_zero(void* memory, size_t bytes, Stream stream) {
-  check(cudaMemsetAsync(memory, 0, bytes, stream), "fill_zero");
+// Throws where the memory is not pinned: a kernel that wrote there would end the process's use of the device.
+template <class T>
+T* device_address(T* pinned) {
+  void* address = nullptr;
+  check(cudaHostGetDevicePointer(&address, pinned, 0), "memory of the host that is not pinned");
+  return static_cast<T*>(address);
 }
 
 }  // namespace yolact::cuda
@@ -79,8 +83,6 @@ inline void fill_zero(void* memory, size_t bytes, Stream stream) {
 
 #else
 
-#include <cstring>
-
 #include "../simt/simt.h"
 
 #define UNROLL
@@ -88,7 +90,10 @@ inline void fill_zero(void* memory, size_t bytes, Stream stream) {
 
 namespace yolact::cuda {
 
-inline void fill_zero(void* memory, size_t bytes, Stream) { std::memset(memory, 0, bytes); }
+template <class T>
+T* device_address(T* pinned) {
+  return pinned;
+}
 
 }  // namespace yolact::cuda
 
