@@ -207,6 +207,17 @@ int main() {
     few.arguments.options.max_detections = rows;
     CHECK(compare(few, 4, all) == rows);
   }
+  // Every prior survives, and one level has room for all but one; levels end beside the ends of words.
+  Problem limited = plain(2, 9);
+  limited.arguments.score_threshold = -1.0f;
+  limited.arguments.options.iou_threshold = 1.0f;
+  limited.arguments.options.top_k = 200;
+  limited.arguments.pre_nms_top_k = 8;
+  CHECK(compare(limited, 5, 1) == 16);
+  limited.count = 130;
+  limited.levels = {33, 31, 33, 32, 1};
+  limited.arguments.options.max_detections = 200;
+  CHECK(compare(limited, 6, 1) == 2 * (4 * 8 + 1));
   // More survivors than are listed in shared memory, and more priors than a tile of their bits holds.
   for (const int64_t count : {2048, 2049, 33000}) {
     Problem p = plain(1, count);

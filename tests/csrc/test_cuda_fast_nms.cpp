@@ -123,7 +123,8 @@ Problem draw(Random& random) {
   p.special = random.below(2) == 0;
   p.strided = random.below(2) == 0;
   SuppressionOptions& o = p.arguments.options;
-  const float thresholds[] = {0.5f, 0.25f, 0.0f, 1.0f, -1.0f};
+  // 9 / 20 is rounded up to the threshold, which is below it: the product with 20 is not enough to tell.
+  const float thresholds[] = {0.5f, 0.45f, 0.0f, 1.0f, -1.0f};
   const int64_t top_k[] = {1, 31, 32, 33, 200, kEndless}, rows[] = {1, 7, 31, 64, 150};
   o.iou_threshold = thresholds[random.below(5)];
   o.overlap = {static_cast<float>(random.below(2)), random.below(2) ? 1e-6f : -std::numeric_limits<float>::infinity()};
@@ -160,5 +161,12 @@ int main() {
   for (const int64_t count : {2047, 2048, 2049, 5000})
     for (const int levels : {0, 1, 50}) compare(large(count, 20, levels, levels == 50), 2, 2);
   compare(large(700, 600, 3, true), 3, all);
+  Problem single = large(1, 20, 0, true);
+  for (uint32_t seed = 0; seed < 16; ++seed) compare(single, seed, 1);
+  Problem alike = large(400, 400, 0, false);  // many pairs of every overlap that small whole sides can have
+  alike.arguments.options.iou_threshold = 0.45f;
+  alike.arguments.options.greedy = true;
+  alike.arguments.options.max_detections = 400;
+  compare(alike, 5, 1);
   return failures();
 }
