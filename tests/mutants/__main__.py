@@ -44,18 +44,22 @@ def cuda_files() -> list[Path]:
     return sorted(path for path in ROOT.glob("csrc/cuda/*") if path.suffix in (".cu", ".cuh", ".h"))
 
 
+def chance(candidate: Candidate) -> float:
+    """Of being drawn, by what the candidate is: an edit elsewhere changes nothing."""
+    digest = hashlib.sha256("\t".join((str(SEED), *candidate.key)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
 def draw() -> list[Candidate]:
-    """By the hash of what a candidate is: an edit elsewhere changes nothing in the draw."""
     drawn = []
     for path in cuda_files():
-        functions: dict[str, list[tuple[float, Candidate]]] = defaultdict(list)
+        functions: dict[str, list[Candidate]] = defaultdict(list)
         for candidate in candidates_of(path, ROOT):
-            digest = hashlib.sha256("\t".join((str(SEED), *candidate.key)).encode()).digest()
-            functions[candidate.function].append((int.from_bytes(digest[:8], "big") / 2**64, candidate))
+            functions[candidate.function].append(candidate)
         for ranked in functions.values():
-            ranked.sort(key=lambda one: one[0])
-            for i, (chance, candidate) in enumerate(ranked):
-                if i < AT_LEAST or chance < SHARE or candidate.kind in ALWAYS:
+            ranked.sort(key=chance)
+            for i, candidate in enumerate(ranked):
+                if i < AT_LEAST or chance(candidate) < SHARE or candidate.kind in ALWAYS:
                     drawn.append(candidate)
     return sorted(drawn, key=lambda one: (one.file, one.begin, one.kind, one.new))
 
@@ -78,40 +82,47 @@ def write(rows: list[Row]) -> None:
 
 
 class Verdicts:
-    """Those of the drawn mutants, beside the rows of files that this run leaves alone."""
+    """Those of the drawn mutants, beside the rows of files that this run leaves alone.
+
+    One that was judged before its file or a test changed keeps its row, with the digest of then, until it is judged
+    anew.
+    """
 
     def __init__(self, drawn: list[Candidate], again: bool) -> None:
         known = read(RESULTS)
         files = {one.file for one in drawn}
-        self.drawn = drawn
         self.proofs = {key: row["proof"] for key, row in read(EQUIVALENT).items()}
         self.others = [row for row in known.values() if row["file"] not in files and (ROOT / row["file"]).exists()]
         self.gone = len(known) - len(self.others) - sum(one.key in known for one in drawn)
         self.found: dict[Candidate, tuple[str, str, str]] = {}  # verdict, how, digest
+        self.stale: set[Candidate] = set()
         for one in drawn:
-            row = known.get(one.key)
-            if row and row["digest"] == digest_of(ROOT / one.file) and (row["verdict"] == "caught" or not again):
-                self.found[one] = (
-                    "survived" if row["verdict"] == "equivalent" else row["verdict"],
-                    row["how"],
-                    row["digest"],
-                )
+            if row := known.get(one.key):
+                verdict = "survived" if row["verdict"] == "equivalent" else row["verdict"]
+                self.found[one] = (verdict, row["how"], row["digest"])
+                if row["digest"] != digest_of(ROOT / one.file) or (again and verdict != "caught"):
+                    self.stale.add(one)
+        # To judge: first what never was, some of every file, then what was not caught.
+        self.drawn = sorted(drawn, key=chance)
+        self.drawn.sort(key=lambda one: one in self.found and 1 + (self.found[one][0] == "caught"))
+
+    def judged(self, one: Candidate, verdict: str, how: str) -> None:
+        self.found[one] = (verdict, how, digest_of(ROOT / one.file))
+        self.stale.discard(one)
 
     def left(self, passed: bool = False) -> list[Candidate]:
-        """Those without a verdict, or with none but that they pass plain tests."""
+        """Those without a verdict of today, or with none but that they pass plain tests."""
         if passed:
             return [one for one, (verdict, *_) in self.found.items() if verdict == "passed"]
-        return [one for one in self.drawn if one not in self.found]
+        return [one for one in self.drawn if one not in self.found or one in self.stale]
 
     def rows(self) -> list[Row]:
         rows = list(self.others)
-        for one in self.drawn:
-            if one in self.found:
-                verdict, how, digest = self.found[one]
-                if verdict == "survived" and one.key in self.proofs:
-                    verdict = "equivalent"
-                values = (verdict, how, one.file, str(one.line), one.function, one.kind, one.change, str(one.ordinal))
-                rows.append(dict(zip(COLUMNS, (*values, digest), strict=True)))
+        for one, (verdict, how, digest) in self.found.items():
+            if verdict == "survived" and one.key in self.proofs:
+                verdict = "equivalent"
+            values = (verdict, how, one.file, str(one.line), one.function, one.kind, one.change, str(one.ordinal))
+            rows.append(dict(zip(COLUMNS, (*values, digest), strict=True)))
         return sorted(rows, key=lambda row: (row["file"], int(row["line"]), row["change"], row["ordinal"]))
 
     def disproved(self) -> list[Candidate]:
@@ -139,7 +150,7 @@ def judge_all(verdicts: Verdicts, jobs: int) -> None:
                 verdict, how = "survived", ""
             with lock:
                 free.append(work)
-                verdicts.found[one] = (verdict, how, digest_of(ROOT / one.file))
+                verdicts.judged(one, verdict, how)
                 write(verdicts.rows())
                 done += 1
                 minutes = (time.monotonic() - begin) / done * (len(left) - done) / 60
