@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
+from conftest import ROOT
 from mutants import __main__ as tool
 from mutants.candidates import candidates_of
 
@@ -66,6 +69,22 @@ def test_candidates_do_not_depend_on_other_functions(tmp_path):
     after = {one.key for one in candidates_of(path, tmp_path)}
     assert before < after
     assert {key[1] for key in after - before} == {"other"}
+
+
+def test_every_kernel_is_broken():
+    listed = {(row["file"], row["function"]) for row in tool.read(tool.RESULTS).values() if row["verdict"] != "invalid"}
+    kernel = re.compile(r"__global__ void\s+(?:__launch_bounds__\((?:[^()]|\([^()]*\))*\)\s+)?(\w+)\(")
+    for path in tool.cuda_files():
+        for name in kernel.findall(path.read_text()):
+            assert (path.relative_to(ROOT).as_posix(), name) in listed, "run `make mutants`"
+
+
+def test_list_meets_the_aims():
+    rows = list(tool.read(tool.RESULTS).values())
+    assert tool.failings(rows) == []
+    proofs = tool.read(tool.EQUIVALENT)
+    assert {tool.key_of(row) for row in rows if row["verdict"] == "equivalent"} == proofs.keys()
+    assert all(len(row["proof"]) > 20 for row in proofs.values())
 
 
 @pytest.mark.parametrize(("caught", "survived", "equivalent"), [(149, 0, 0), (179, 21, 0), (190, 0, 11)])

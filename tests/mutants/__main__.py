@@ -119,7 +119,7 @@ class Verdicts:
     def rows(self) -> list[Row]:
         rows = list(self.others)
         for one, (verdict, how, digest) in self.found.items():
-            if verdict == "survived" and one.key in self.proofs:
+            if verdict in ("passed", "survived") and one.key in self.proofs:
                 verdict = "equivalent"
             values = (verdict, how, one.file, str(one.line), one.function, one.kind, one.change, str(one.ordinal))
             rows.append(dict(zip(COLUMNS, (*values, digest), strict=True)))
@@ -194,7 +194,9 @@ def summary(rows: list[Row]) -> str:
     counts = Counter(row["verdict"] for row in rows)
     valid = max(counts.total() - counts["invalid"], 1)
     how = Counter(row["how"] for row in rows if row["verdict"] == "caught")
-    shares = ", ".join(f"{counts[name] / valid:.1%} {name}" for name in ("caught", "survived", "equivalent"))
+    shares = ", ".join(f"{counts[name] / valid:.1%} {name}" for name in ("caught", "equivalent", "survived"))
+    if counts["passed"]:
+        shares += f", {counts['passed']} that plain tests pass still to go under the sanitizers"
     return "\n\n".join(
         [
             table(places, "function", sorted({row["function"] for row in places})),
