@@ -40,7 +40,7 @@ format: $(STAMPS)/dev  ## let the tools lay out the sources
 test-cpp: $(STAMPS)/dev  ## the kernels as plain executables under AddressSanitizer and UBSan
 	$(PYTHON) -m cmake -S . -B $(SANITIZE) -DYOLACT_TESTS=ON -DYOLACT_SANITIZE=ON -DYOLACT_WERROR=ON
 	$(PYTHON) -m cmake --build $(SANITIZE) --parallel $(JOBS)
-	CTEST_OUTPUT_ON_FAILURE=1 $(PYTHON) -m cmake --build $(SANITIZE) --target test
+	CTEST_OUTPUT_ON_FAILURE=1 CTEST_PARALLEL_LEVEL=$(JOBS) $(PYTHON) -m cmake --build $(SANITIZE) --target test
 
 # Threads that wait give their core up: on a machine with other work that is many times as fast.
 test-python: build-simt $(if $(HAS_NVCC),build-cuda) $(if $(WANTS_TORCH_CUDA),venv-torch-cuda)  ## pytest
