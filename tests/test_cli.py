@@ -18,7 +18,8 @@ from conftest import ROOT, skip_or_fail
 
 import yolact
 from yolact import mask
-from yolact.cli import BUNDLED_MODEL, main
+from yolact.cli import main
+from yolact.cli._options import BUNDLED_MODEL
 from yolact.models.checkpoint import save_checkpoint
 from yolact.pictures import read_picture, write_picture
 from yolact.predictor import BUNDLED
@@ -222,7 +223,7 @@ def test_interrupt_is_quiet(
 def test_demo_writes_and_tells_the_times(
     folder: Path, weights: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("yolact.cli.BUNDLED_MODEL", weights)
+    monkeypatch.setattr("yolact.cli._options.BUNDLED_MODEL", weights)
     assert main(["demo", "pictures/2.png", "--output", "shown"]) == 0
     out, err = capsys.readouterr()
     assert err == ""
@@ -312,7 +313,7 @@ def test_eval_makes_the_folder_before_the_work(
     assert main([*command, "deep/er/results.json"]) == 0
     assert json.loads(Path("deep/er/results.json").read_text())
     capsys.readouterr()
-    monkeypatch.delattr("yolact.cli._detect")
+    monkeypatch.delattr("yolact.cli._evaluate.detect")
     assert "the folder cannot be made" in fault(capsys, *command, "truth.json/results.json")
 
 

@@ -1,0 +1,5 @@
+import sys
+
+from yolact.cli import main
+
+sys.exit(main())

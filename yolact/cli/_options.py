@@ -1,0 +1,30 @@
+"""Options that several commands take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+BUNDLED_MODEL = "yolact_lite0_dogcat"
+FAULT = 2  # the exit status for a caller's mistake
+
+weights = click.option(
+    "--weights",
+    default=BUNDLED_MODEL,
+    show_default=True,
+    metavar="W",
+    help="A file of weights, the original's, mmdetection's or ours, or the name of a bundled model.",
+)
+config = click.option("--config", metavar="NAME", help="The configuration, where the weights cannot tell it.")
+device = click.option("--device", default="auto", show_default=True, metavar="D", help="auto, cpu, cuda or cuda:N.")
+
+
+def number(name: str, default: int | None, text: str, low: int = 1, high: int | None = None) -> Callable[[F], F]:
+    """An option that is a whole number."""
+    return click.option(
+        name, type=click.IntRange(low, high), default=default, show_default=True, metavar="N", help=text
+    )

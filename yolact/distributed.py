@@ -1,0 +1,78 @@
+"""The processes of one run as torchrun starts them: which of them this is, and what they tell each other.
+
+Every function works in a process that is alone, too, and does nothing there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+T = TypeVar("T")
+
+TIMEOUT = timedelta(hours=2)  # one process evaluates while the others wait
+
+
+def rank() -> int:
+    """Which of the processes this is, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    """How many processes there are."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def is_main() -> bool:
+    """Whether this is the process that writes files and talks."""
+    return rank() == 0
+
+
+@contextmanager
+def process_group(device: torch.device) -> Iterator[torch.device]:
+    """Join the group that torchrun's environment describes, and leave it at the end; gives the device of this process.
+
+    Args:
+        device: "cuda" without an index becomes this process's own of the machine. NCCL connects GPUs, gloo CPUs.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+        yield device
+        return
+    if device.type == "cuda":
+        if device.index is None:
+            device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
+    try:
+        yield device
+    finally:
+        dist.destroy_process_group()
+
+
+def sum_over_processes(value: Tensor) -> Tensor:
+    """The sum of a tensor over all processes, in place; without a gradient."""
+    if world_size() > 1:
+        dist.all_reduce(value)
+    return value
+
+
+def gather_from_processes(value: T) -> list[T]:
+    """What each process passed, in the order of their ranks; every process gets the list."""
+    if world_size() == 1:
+        return [value]
+    values: list[Any] = [None] * world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def wait_for_processes() -> None:
+    """Return when every process has come here."""
+    if world_size() > 1:
+        dist.barrier()
