@@ -19,6 +19,7 @@ from yolact.data.augment import Augmentation
 from yolact.errors import UserError
 from yolact.models.checkpoint import read_checkpoint
 from yolact.models.efficientnet_lite import imagenet_weights
+from yolact.models.start import load_backbone
 from yolact.models.yolact import Yolact
 from yolact.train.engine import freeze_to_c4, make_optimizer, train
 from yolact.train.recipe import Recipe, rate_at, scale_to_batch
@@ -67,7 +68,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def small_and_alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Random initial weights, and one thread: networks this small spend more on waiting for a second."""
-    monkeypatch.setattr("yolact.train.engine.imagenet_weights", dict)
+    monkeypatch.setattr("yolact.models.start.load_backbone", lambda *rest: None)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -157,10 +158,10 @@ def test_a_log_that_cannot_be_written_is_named(data: Path, tmp_path: Path) -> No
 
 def test_it_learns_a_few_pictures(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     try:
-        pretrained = imagenet_weights()
+        imagenet_weights()
     except UserError as error:
         skip_or_fail("weights", str(error))
-    monkeypatch.setattr("yolact.train.engine.imagenet_weights", lambda: pretrained)
+    monkeypatch.setattr("yolact.models.start.load_backbone", load_backbone)
     changes = {"length": 32, "batch_size": 5, "steps": (), "learning_rate": 5e-3, "clip_norm": 10.0}
     recipe = Recipe(Augmentation.none(), changes, freeze_batch_norm=True)
     weights = run(data, tmp_path / "run", recipe, log_every=8)

@@ -23,7 +23,7 @@ from yolact.errors import UserError
 @click.option(
     "--recipe", default="original", show_default=True, metavar="NAME", help="original, or small for few pictures."
 )
-@click.option("--weights", metavar="FILE", help="Start from these, whatever their classes.")
+@click.option("--weights", metavar="FILE", help="Start from these: a model's, whatever its classes, or a backbone's.")
 @options.number("--iterations", None, "Instead of the recipe's.")
 @options.number("--batch-size", None, "Instead of the recipe's; scales rate and length.")
 @click.option("--learning-rate", type=click.FloatRange(0, min_open=True), metavar="R", help="Instead of the recipe's.")

