@@ -12,12 +12,13 @@ import torch
 from conftest import shared_path
 from torch import Tensor
 
-from yolact.config import get_config
+from yolact.config import Config, get_config
 from yolact.models.checkpoint import load_into, read_checkpoint
 from yolact.models.yolact import Yolact
 from yolact.structures import RawOutputs
 from yolact.train import Targets, loss_terms
-from yolact.train.losses import losses, semantic_loss, shrink_masks
+from yolact.train.assignment import EMPTY_PICTURE_NEGATIVES, assign, shrink_masks
+from yolact.train.losses import losses
 from yolact.train.matching import BACKGROUND, match
 
 RELATIVE = 1e-3  # a hundred convolutions add up in another order than where the golden values were made
@@ -93,6 +94,13 @@ def random_outputs(seed: int, batch: int = 2) -> tuple[RawOutputs, Tensor]:
     return raw, random(batch, 3, 8, 8)
 
 
+def terms_of(
+    raw: RawOutputs, semantic: Tensor, targets: list[Targets], config: Config = SMALL, max_masks: int | None = 100
+) -> dict[str, Tensor]:
+    assignment = assign(targets, raw.priors, config, max_masks)
+    return losses(raw, semantic, assignment, assignment.totals, config.train)
+
+
 def small_targets() -> list[Targets]:
     truths = ((0.4, 0.4, 0.3, 0.3, 1), (0.7, 0.7, 0.2, 0.25, 2), (0.2, 0.8, 0.15, 0.1, 1))
     return [ellipse_targets(truths, (), 64), ellipse_targets(truths[:2], (1,), 64)]
@@ -109,14 +117,14 @@ def test_classification_loss_follows_the_rule() -> None:
         answers = [(p, target.labels[~target.crowd][matched[p]] + 1) for p in (matched >= 0).nonzero()[:, 0]]
         expected += sum(costs[: 3 * len(answers)]) - sum(probabilities[p, label].log() for p, label in answers)
         positives += len(answers)
-    found = losses(raw, semantic, small_targets(), SMALL)["classification"]
+    found = terms_of(raw, semantic, small_targets())["classification"]
     torch.testing.assert_close(found, expected / positives)
 
 
 def test_only_the_box_and_a_cell_around_it_teaches_a_mask() -> None:
     raw, semantic = random_outputs(1, batch=1)
     target = ellipse_targets(((0.5, 0.5, 0.25, 0.25, 0),), (), 64)
-    losses(raw, semantic, [target], SMALL)["mask"].backward()
+    terms_of(raw, semantic, [target])["mask"].backward()
     assert raw.prototypes.grad is not None
     taught = raw.prototypes.grad[0].abs().sum(2) > 0
     expected = torch.zeros(16, 16, dtype=torch.bool)
@@ -129,15 +137,15 @@ def test_masks_drawn_stand_for_all() -> None:
     raw, semantic = random_outputs(2, batch=1)
     raw = replace(raw, mask_coefficients=torch.ones(1, 192, 6))
     target = [ellipse_targets(((0.5, 0.5, 0.3, 0.3, 0),), (), 64)]
-    every, some = (losses(raw, semantic, target, SMALL, max_masks)["mask"] for max_masks in (None, 2))
+    every, some = (terms_of(raw, semantic, target, SMALL, max_masks)["mask"] for max_masks in (None, 2))
     torch.testing.assert_close(every, some)
     mmdetection = replace(SMALL, train=replace(SMALL.train, rescale_sampled_masks=False))
-    torch.testing.assert_close(losses(raw, semantic, target, mmdetection, 2)["mask"], every)
+    torch.testing.assert_close(terms_of(raw, semantic, target, mmdetection, 2)["mask"], every)
 
 
 def test_a_picture_without_truths_teaches_background() -> None:
     raw, semantic = random_outputs(3, batch=1)
-    terms = losses(raw, semantic, [ellipse_targets((), (), 64)], SMALL)
+    terms = terms_of(raw, semantic, [ellipse_targets((), (), 64)])
     assert (terms["box"], terms["mask"]) == (0, 0)
     sum(terms.values()).backward()
     assert raw.class_logits.grad is not None
@@ -150,7 +158,7 @@ def test_a_wrong_and_certain_mask_is_finite() -> None:
     raw = replace(
         raw, mask_coefficients=torch.full((1, 192, 6), 1e4), prototypes=torch.ones(1, 16, 16, 6).requires_grad_()
     )
-    term = losses(raw, semantic, [ellipse_targets(((0.5, 0.5, 0.3, 0.3, 0),), (), 64)], SMALL)["mask"]
+    term = terms_of(raw, semantic, [ellipse_targets(((0.5, 0.5, 0.3, 0.3, 0),), (), 64)])["mask"]
     term.backward()
     assert term.isfinite()
     assert raw.prototypes.grad is not None
@@ -158,13 +166,39 @@ def test_a_wrong_and_certain_mask_is_finite() -> None:
 
 
 def test_semantic_loss_takes_the_union_of_a_class() -> None:
+    raw, _ = random_outputs(5, batch=1)
     masks = torch.zeros(3, 64, 64, dtype=torch.bool)
     masks[0, :32], masks[1, 16:48], masks[2, :, :8] = True, True, True
-    wanted = torch.zeros(3, 8, 8)
-    wanted[1, :6], wanted[2, :, 0] = 1, 1
+    boxes = torch.tensor([[0, 0, 1, 0.5], [0, 0.25, 1, 0.75], [0, 0, 0.125, 1]])
+    target = Targets(boxes, torch.tensor([1, 1, 2]), masks, torch.zeros(3, dtype=torch.bool))
+    wanted = torch.zeros(1, 3, 8, 8)
+    wanted[0, 1, :6], wanted[0, 2, :, 0] = 1, 1
     logits = torch.where(wanted > 0, 30.0, -30.0)
-    assert semantic_loss(logits, torch.tensor([1, 1, 2]), masks) < 1e-6
-    assert semantic_loss(-logits, torch.tensor([1, 1, 2]), masks) == pytest.approx(3 * 30)
+    assert terms_of(raw, logits, [target])["semantic"] < 1e-6
+    assert terms_of(raw, -logits, [target])["semantic"] == pytest.approx(3 * 30)
+
+
+@pytest.mark.parametrize("rescale", [True, False])
+def test_parts_of_a_batch_add_up_to_the_whole(rescale: bool) -> None:
+    config = replace(SMALL, train=replace(SMALL.train, rescale_sampled_masks=rescale))
+    raw, semantic = random_outputs(6, batch=3)
+    targets = [*small_targets(), ellipse_targets((), (), 64)]
+
+    def generators(pictures: range) -> list[torch.Generator]:
+        return [torch.Generator().manual_seed(b) for b in pictures]
+
+    whole = assign(targets, raw.priors, config, 5, generators(range(3)))
+    assert (whole.totals.masks, whole.totals.pictures) == (10, 3), "five of either picture with truths"
+    assert whole.negatives[2] == EMPTY_PICTURE_NEGATIVES
+    expected = losses(raw, semantic, whole, whole.totals, config.train)
+    found = dict.fromkeys(expected, torch.zeros(()))
+    for part in (range(2), range(2, 3)):
+        outputs = (raw.box_deltas, raw.class_logits, raw.mask_coefficients)
+        answers = RawOutputs(*(t[list(part)] for t in outputs), raw.priors, raw.prototypes[list(part)])
+        assignment = assign([targets[b] for b in part], raw.priors, config, 5, generators(part))
+        terms = losses(answers, semantic[list(part)], assignment, whole.totals, config.train)
+        found = {name: found[name] + term for name, term in terms.items()}
+    torch.testing.assert_close(found, expected)
 
 
 def test_loss_terms_rejects_another_number_of_targets() -> None:
@@ -175,5 +209,5 @@ def test_loss_terms_rejects_another_number_of_targets() -> None:
 def test_shrink_masks_takes_more_than_half() -> None:
     mask = torch.zeros(1, 4, 4, dtype=torch.bool)
     mask[0, 0, 0] = mask[0, 0, 2:] = mask[0, 1, 2] = True
-    assert shrink_masks(mask, (2, 2)).tolist() == [[[0, 1], [0, 0]]]
+    assert shrink_masks(mask, (2, 2)).tolist() == [[[False, True], [False, False]]]
     assert shrink_masks(mask[:0], (2, 2)).shape == (0, 2, 2)

@@ -30,12 +30,16 @@ def match(
         iou = overlap / (_area(boxes)[:, None] + _area(corners) - overlap)  # [n, P]
         best, matched = iou.max(0)
         matched = matched.where(best >= options.positive_iou, NEUTRAL).where(best >= options.negative_iou, BACKGROUND)
+        best, wish = iou.max(1)  # [n] each truth's best of the priors left
         for _ in range(min(iou.shape)):
-            pair = iou.argmax()
-            truth, prior = pair // len(priors), pair % len(priors)
+            truth = best.argmax()
+            prior = wish[truth]
             matched[prior] = truth
-            iou[truth, :] = -1
+            best[truth] = -1  # has one
             iou[:, prior] = -1
+            again = ((wish == prior) & (best >= 0)).nonzero()[:, 0]
+            if len(again):
+                best[again], wish[again] = iou[again].max(1)
     else:
         matched = torch.full((len(priors),), BACKGROUND, device=priors.device)
     if len(crowd_boxes) and options.crowd_overlap is not None:

@@ -1,0 +1,130 @@
+"""What the losses of a batch are taken against: which prior answers for which truth, and with what.
+
+All of it follows from the truths alone. The processes that load pictures work it out beside the network, so the
+training loop gets small tensors of known sizes: it knows the number of positives before the network has run, and never
+waits for a GPU to tell it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from yolact.config import Config
+from yolact.train.matching import BACKGROUND, encode, match
+from yolact.train.targets import Targets
+
+# A picture without truths has no positives to mine three negatives for each of; this many teach background instead,
+# about as many as one truth brings.
+EMPTY_PICTURE_NEGATIVES = 64
+
+
+class Totals(NamedTuple):
+    """What the losses are divided by: counts over all pictures of a step, on every process."""
+
+    positives: float
+    masks: float  # positives drawn for the mask loss
+    pictures: float
+
+
+@dataclass(frozen=True, eq=False)
+class Assignment:
+    """The answers wanted from a batch. A row counts through the batch: prior p of picture b is row b * P + p."""
+
+    positive: Tensor  # [M] int64, the rows that answer for a truth
+    classes: Tensor  # [M] int64, the class of each, 1-based
+    deltas: Tensor  # [M, 4] float32, its box deltas
+    background: Tensor  # [B, P] bool; priors that are neither positive nor background are neutral
+    negatives: Tensor  # [B] int64, so many of a picture's background priors teach, the hardest
+    most_negatives: int  # the largest of them
+    drawn: Tensor  # [D] int64, rows of the positives drawn for the mask loss
+    picture: Tensor  # [D] int64, the picture that each is of, rising
+    truth: Tensor  # [D] int64, the row of `boxes` and `masks` that each answers for
+    weight: Tensor  # [D] float32, how many positives each stands for
+    boxes: Tensor  # [T, 4] float32, xyxy, fractions
+    masks: Tensor  # [T, h, w] bool, at the prototypes' size
+    channel: Tensor  # [T] int64, picture * C + label: the channel of the semantic logits
+    semantic: Tensor  # [T, h / 2, w / 2] bool, the masks at P3's size
+
+    @property
+    def totals(self) -> Totals:
+        """Of this batch alone."""
+        return Totals(len(self.positive), len(self.drawn), len(self.background))
+
+    def to(self, device: torch.device | str) -> Assignment:
+        """The same on another device."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Assignment:
+        """The same in memory that a GPU copies from while the processor goes on; for torch's DataLoader."""
+        return self._map(Tensor.pin_memory)
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> Assignment:
+        values = (getattr(self, field.name) for field in fields(self))
+        return Assignment(*(function(v) if isinstance(v, Tensor) else v for v in values))
+
+
+def assign(
+    targets: Sequence[Targets],
+    priors: Tensor,  # [P, 4] cx cy w h, fractions
+    config: Config,
+    max_masks: int | None,
+    generators: Sequence[torch.Generator] | None = None,
+) -> Assignment:
+    """Match the truths of a batch with the priors (section 6 of the paper), on the CPU.
+
+    Args:
+        targets: one a picture.
+        config: tells thresholds, sizes and variances.
+        max_masks: positives drawn at random for the mask loss in a picture; None: all of them.
+        generators: one a picture, to draw with; None: torch's own.
+    """
+    options = config.train
+    p3 = config.feature_sizes[0]
+    parts: list[tuple[Tensor, ...]] = []
+    truths = 0
+    for b, target in enumerate(targets):
+        boxes, labels, masks = (x[~target.crowd] for x in (target.boxes, target.labels, target.masks))
+        matched = match(priors, boxes, target.boxes[target.crowd], options)  # [P]
+        prior = (matched >= 0).nonzero()[:, 0]
+        truth = matched[prior]
+        count = len(prior)
+        drawn = torch.arange(count)
+        if max_masks is not None and count > max_masks:
+            generator = generators[b] if generators is not None else None
+            drawn = torch.randperm(count, generator=generator)[:max_masks]
+        stands_for = count / max(len(drawn), 1) if options.rescale_sampled_masks else 1.0
+        background = matched == BACKGROUND
+        quota = options.negatives_per_positive * count if count else EMPTY_PICTURE_NEGATIVES
+        parts.append(
+            (
+                prior + b * len(priors),
+                labels[truth] + 1,
+                encode(boxes[truth], priors[prior], config.detect.variances),
+                background[None],
+                background.sum().clamp(max=quota)[None],
+                prior[drawn] + b * len(priors),
+                torch.full((len(drawn),), b),
+                truth[drawn] + truths,
+                torch.full((len(drawn),), stands_for),
+                boxes,
+                shrink_masks(masks, (2 * p3, 2 * p3)),
+                labels + b * config.num_classes,
+                shrink_masks(masks, (p3, p3)),
+            )
+        )
+        truths += len(boxes)
+    joined = [torch.cat(column) for column in zip(*parts, strict=True)]
+    return Assignment(*joined[:5], int(joined[4].max()), *joined[5:])
+
+
+def shrink_masks(masks: Tensor, size: tuple[int, int]) -> Tensor:  # [n, S, S] bool -> [n, h, w] bool
+    """Masks at another size: bilinear, then more than half."""
+    if not len(masks):
+        return masks.new_zeros((0, *size))
+    return F.interpolate(masks[None].float(), size, mode="bilinear", align_corners=False)[0] > 0.5
