@@ -8,8 +8,8 @@ waits for a GPU to tell it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
-from typing import NamedTuple
+from dataclasses import dataclass, fields, replace
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -41,7 +41,6 @@ class Assignment:
     deltas: Tensor  # [M, 4] float32, its box deltas
     background: Tensor  # [B, P] bool; priors that are neither positive nor background are neutral
     negatives: Tensor  # [B] int64, so many of a picture's background priors teach, the hardest
-    most_negatives: int  # the largest of them
     drawn: Tensor  # [D] int64, rows of the positives drawn for the mask loss
     picture: Tensor  # [D] int64, the picture that each is of, rising
     truth: Tensor  # [D] int64, the row of `boxes` and `masks` that each answers for
@@ -50,6 +49,7 @@ class Assignment:
     masks: Tensor  # [T, h, w] bool, at the prototypes' size
     channel: Tensor  # [T] int64, picture * C + label: the channel of the semantic logits
     semantic: Tensor  # [T, h / 2, w / 2] bool, the masks at P3's size
+    most_negatives: int  # of `negatives`, the largest
 
     @property
     def totals(self) -> Totals:
@@ -65,8 +65,8 @@ class Assignment:
         return self._map(Tensor.pin_memory)
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> Assignment:
-        values = (getattr(self, field.name) for field in fields(self))
-        return Assignment(*(function(v) if isinstance(v, Tensor) else v for v in values))
+        changes: dict[str, Any] = {f.name: function(getattr(self, f.name)) for f in fields(self)[:-1]}
+        return replace(self, **changes)
 
 
 def assign(
@@ -119,8 +119,9 @@ def assign(
             )
         )
         truths += len(boxes)
-    joined = [torch.cat(column) for column in zip(*parts, strict=True)]
-    return Assignment(*joined[:5], int(joined[4].max()), *joined[5:])
+    joined: list[Any] = [torch.cat(column) for column in zip(*parts, strict=True)]
+    joined.append(int(joined[4].max()))
+    return Assignment(*joined)
 
 
 def shrink_masks(masks: Tensor, size: tuple[int, int]) -> Tensor:  # [n, S, S] bool -> [n, h, w] bool
