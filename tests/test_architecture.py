@@ -30,7 +30,7 @@ ALLOWED = {
     "distributed": {"errors"},
     "predictor": ANYBODY | {"ops", "models", "instances", "pictures", "devices"},
     "run": ANYBODY | {"predictor", "pictures"},
-    "data": ANYBODY | {"mask", "pictures"},
+    "data": ANYBODY | {"mask", "pictures", "draw"},
     "evaluation": ANYBODY | {"ops", "data", "instances", "predictor", "pictures", "mask", "distributed"},
     "train": ANYBODY | {"ops", "models", "data", "evaluation", "predictor", "mask", "pictures", "distributed"},
     "integrations": ANYBODY | {"ops", "models", "instances", "predictor", "mask"},

@@ -79,8 +79,8 @@ def image_id(path: Path, position: int) -> int:
     return int(name[1]) if name else position
 
 
-def read_picture(path: str | os.PathLike[str]) -> np.ndarray:
-    """Read a picture file as [H, W, 3] uint8 RGB, turned upright as its EXIF orientation says.
+def read_picture(path: str | os.PathLike[str], *, upright: bool = True) -> np.ndarray:
+    """Read a picture file as [H, W, 3] uint8 RGB, turned upright as its EXIF orientation says, or as it is stored.
 
     Grey becomes three equal channels, 16 bits keep their upper 8, CMYK and palettes are converted, alpha is dropped (as
     the original does; nothing is blended), and of an animation the first frame is read.
@@ -91,7 +91,7 @@ def read_picture(path: str | os.PathLike[str]) -> np.ndarray:
     try:
         with Image.open(path) as image:
             image.load()
-            return _to_rgb(ImageOps.exif_transpose(image))
+            return _to_rgb(ImageOps.exif_transpose(image) if upright else image)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     except UnidentifiedImageError as error:

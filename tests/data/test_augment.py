@@ -10,8 +10,10 @@ import pytest
 
 from yolact import mask
 from yolact.data.augment import Augmentation, Sample, copy_paste, distort, mosaic, render, window_to_size
-from yolact.data.coco import CocoDataset, Picture, Truth
+from yolact.data.coco import CocoDataset
+from yolact.data.records import Picture, Truth
 from yolact.data.samples import SampleStream
+from yolact.errors import UserError
 
 STRONG = Augmentation(rotation=20.0, mosaic=0.4, copy_paste=0.4)
 GREY = (127.0, 127.0, 127.0)
@@ -203,3 +205,34 @@ def test_distortion_is_seeded_and_can_be_off() -> None:
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
     assert not np.array_equal(first, image)
+
+
+def stream_of(dataset: CocoDataset, **options: object) -> SampleStream:
+    return SampleStream(dataset, 48, STRONG, GREY, seed=4, **options)
+
+
+def test_another_picture_stands_for_one_that_does_not_read(dataset: CocoDataset) -> None:
+    expected = [stream_of(dataset)[position] for position in range(24)]
+    bad = dataset.pictures[1]
+    bad.path.write_bytes(b"")
+    stream = stream_of(dataset, on_fault="skip")
+    samples = [stream[position] for position in range(24)]
+    again = stream_of(dataset, on_fault="skip")
+    assert all(equal(again[position], samples[position]) for position in (17, 3, 23, 8)), "in any order"
+    touched = [bool(sample.unreadable) for sample in samples]
+    assert 0 < sum(touched) < 24
+    for sample, before in zip(samples, expected, strict=True):
+        if sample.unreadable:
+            assert all(line == f"{bad.path}: the file is empty" for line in sample.unreadable)
+        else:
+            assert equal(sample, before), "what has nothing to do with it stays as it was"
+    position = touched.index(True)
+    with pytest.raises(UserError, match=r"1\.png: the file is empty$"):
+        stream_of(dataset)[position]
+
+
+def test_a_data_set_of_which_nothing_reads_is_an_error(dataset: CocoDataset) -> None:
+    for picture in dataset.pictures:
+        picture.path.write_bytes(b"")
+    with pytest.raises(UserError, match=r"png: the file is empty$"):
+        stream_of(dataset, on_fault="skip")[0]

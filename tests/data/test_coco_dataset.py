@@ -1,4 +1,4 @@
-"""Reading annotation files: what is kept, what is dropped, and the message for every fault."""
+"""Reading annotation files: what is kept, and every fault stopped at or left out as asked."""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from conftest import shared_path
+from PIL import Image
 
-from yolact.data.coco import read_coco
+from yolact import mask
+from yolact.data.coco import CocoDataset, read_coco
+from yolact.data.faults import FaultKind, summary
 from yolact.errors import UserError
 
 SQUARE = [[2.0, 2.0, 8.0, 2.0, 8.0, 8.0, 2.0, 8.0]]
@@ -46,15 +50,30 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def read(folder: Path, values: Any):
+def read(folder: Path, values: Any, **options: Any) -> CocoDataset:
     path = folder / "truth.json"
     path.write_text(json.dumps(values))
-    return read_coco(path, folder)
+    return read_coco(path, folder, **options)
+
+
+def change(path: str, value: Any) -> dict[str, Any]:
+    """The good file with another value at a path, or one more of a list where the path ends in +."""
+    values = copy.deepcopy(content())
+    *parents, last = (int(k) if k.isdigit() else k for k in path.split("."))
+    place: Any = values
+    for key in parents:
+        place = place[key]
+    if last == "+":
+        place.append(value)
+    else:
+        place[last] = value
+    return values
 
 
 def test_reads_pictures_classes_and_truths(folder: Path) -> None:
     dataset = read(folder, content())
     assert (dataset.category_ids, dataset.class_names) == ((4, 90), ("date", "fig"))
+    assert dataset.faults == ()
     first, second = dataset.pictures
     assert (first.id, second.id) == (7, 3)
     assert [(t.label, t.crowd, t.box.tolist()) for t in first.truths] == [
@@ -63,26 +82,43 @@ def test_reads_pictures_classes_and_truths(folder: Path) -> None:
     ]
     assert second.truths == (), "a picture without annotations stays, as background"
     assert first.read()[0, 0].tolist() == [3, 2, 1], "RGB"
+    assert [picture.id for picture in dataset.pictures[::-1]] == [3, 7]
+    with pytest.raises(IndexError):
+        dataset.pictures[2]
 
 
-def test_boxes_are_cut_and_what_has_no_area_is_dropped(folder: Path) -> None:
+def test_segmentations_of_every_form_keep_their_pixels(folder: Path) -> None:
+    """Annotations out of the pictures' order: polygons of several parts, and RLEs compressed and not, crowds or not."""
     values = content()
-    template = values["annotations"][0]
-    boxes = ([-5, -5, 10, 30], [4, 4, 0, 3], [25, 2, 5, 5], [2, 2, 6, 6])
-    values["annotations"] = [{**template, "bbox": box} for box in boxes]
-    values["annotations"][3]["segmentation"] = [[1, 1, 2, 2]]
-    (truth,) = read(folder, values).pictures[0].truths
-    assert truth.box.tolist() == [0, 0, 5, 10]
+    rectangle = np.zeros((10, 20), np.uint8)
+    rectangle[3:7, 5:15] = 1
+    compressed = mask.encode(rectangle)
+    segmentations = [
+        [[1, 1, 4, 1, 4, 4, 1, 4], [10, 5, 18, 5, 18, 9, 10, 9], [3, 3, 4, 4]],
+        {"size": [10, 20], "counts": compressed["counts"].decode()},
+        {"size": [10, 20], "counts": [53, 4, 6, 4, 6, 4, 6, 4, 6, 4, 6, 4, 6, 4, 6, 4, 6, 4, 6, 4, 53]},
+        SQUARE,
+    ]
+    boxes = [[1, 1, 17, 8], [5, 3, 10, 4], [5, 3, 10, 4], [2, 2, 6, 6]]
+    values["annotations"] = [
+        {"id": i, "image_id": (7, 3)[i % 2], "category_id": 4, "bbox": box, "segmentation": value, "iscrowd": i > 2}
+        for i, (value, box) in enumerate(zip(segmentations, boxes, strict=True))
+    ]
+    first, second = read(folder, values).pictures
+    drawn = [mask.decode(truth.rle(10, 20)) for truth in (*first.truths, *second.truths)]
+    assert [truth.crowd for truth in (*first.truths, *second.truths)] == [False, False, False, True]
+    parts = np.zeros((10, 20), np.uint8)
+    parts[1:4, 1:4] = parts[5:9, 10:18] = 1
+    square = np.zeros((10, 20), np.uint8)
+    square[2:8, 2:8] = 1
+    for got, expected in zip(drawn, (parts, rectangle, rectangle, square), strict=True):
+        np.testing.assert_array_equal(got, expected)
 
 
-def change(path: str, value: Any) -> dict[str, Any]:
-    values = copy.deepcopy(content())
-    *parents, last = (int(k) if k.isdigit() else k for k in path.split("."))
-    place: Any = values
-    for key in parents:
-        place = place[key]
-    place[last] = value
-    return values
+def test_boxes_are_cut_to_their_picture(folder: Path) -> None:
+    values = change("annotations.0.bbox", [-1, -3, 9, 30])
+    values["annotations"][0]["segmentation"] = [[-1, -3, 8, -3, 8, 12, -1, 12]]
+    assert read(folder, values).pictures[0].truths[0].box.tolist() == [0, 0, 8, 10]
 
 
 @pytest.mark.parametrize(
@@ -90,62 +126,257 @@ def change(path: str, value: Any) -> dict[str, Any]:
     [
         ([], "holds no list 'images'"),
         (change("categories", None), "holds no list 'categories'"),
+        (change("annotations", {}), "holds no list 'annotations'"),
         (change("categories", []), "names no category"),
-        (change("categories.0.id", 4), "names a category id twice"),
-        (change("images.0.id", 3), "names picture id 3 twice"),
-        (change("images.0.width", 0), "picture 7: height and width are (10, 0)"),
-        (change("images.0.height", "10"), "picture 7: height is '10', wanted int"),
-        (change("images.1.file_name", None), "picture 3: file_name is None"),
-        (change("annotations.0.image_id", 5), "annotation 1: image_id 5 is not among the pictures"),
-        (change("annotations.0.category_id", 1), "annotation 1: category_id 1 is not among the categories"),
-        (change("annotations.0.bbox", [1, 2, 3]), "annotation 1: bbox is [1, 2, 3]"),
-        (change("annotations.0.bbox", [1, 2, 3, float("nan")]), "annotation 1: bbox is"),
-        (change("annotations.0.bbox", [1, 2, 3, 10**400]), "annotation 1: bbox is"),
-        (change("annotations.0.segmentation", None), "annotation 1: segmentation is NoneType"),
-        (change("annotations.0.segmentation", [[1, 2, 3]]), "annotation 1: a polygon is no flat list"),
-        (change("annotations.1.segmentation.size", [20, 10]), "annotation 2: its RLE has size [20, 10]"),
-        (change("annotations.1.segmentation.size", None), "annotation 2: its RLE has size None"),
-        (change("annotations.1.segmentation.counts", [0, 199]), "annotation 2: its RLE does not read"),
-        (change("annotations.1.segmentation.counts", [-1, 201]), "annotation 2: its RLE does not read"),
-        (change("annotations.1.segmentation.counts", "0Y6"), "annotation 2: its RLE does not read"),
-        (change("annotations.1.segmentation.counts", None), "annotation 2: its RLE does not read"),
+        (change("categories.0.id", 4), "names category id 4 twice"),
+        (change("categories.0.id", "90"), "categories[0]: id is '90', wanted int"),
+        (change("categories.1.name", 5), "categories[1]: name is 5, wanted str"),
+        (change("categories.1", "fig"), "categories[1]: id is None"),
     ],
 )
-def test_a_fault_is_told_with_the_files_name(folder: Path, values: Any, message: str) -> None:
-    with pytest.raises(UserError, match=r"truth\.json: ") as caught:
-        read(folder, values)
+@pytest.mark.parametrize("on_fault", ["stop", "skip"])
+def test_a_file_that_is_none_of_cocos_is_refused(folder: Path, values: Any, message: str, on_fault: str) -> None:
+    with pytest.raises(UserError, match=r"truth\.json: [^\n]+$") as caught:
+        read(folder, values, on_fault=on_fault)
     assert message in str(caught.value)
-    assert "\n" not in str(caught.value)
+
+
+FIRST = content()["annotations"][0]
+POINTS = [2.0, 2.0, 8.0, 2.0, 8.0, 8.0]
+FAULTS = [
+    # the file; the kind of fault; record and id; the message; pictures, truths left
+    (change("images.0.id", "7"), "malformed picture", "picture", None, "images[0]: id is '7', wanted int", 1, 0),
+    (change("images.0.id", 2**63), "malformed picture", "picture", None, "wanted an integer of 64 bits", 1, 0),
+    (change("images.1", None), "malformed picture", "picture", None, "images[1]: id is None", 1, 2),
+    (change("images.0.height", "10"), "malformed picture", "picture", 7, "height is '10', wanted int", 1, 0),
+    (change("images.0.height", float("nan")), "malformed picture", "picture", 7, "height is nan", 1, 0),
+    (change("images.1.file_name", 5), "malformed picture", "picture", 3, "file_name is 5, wanted str", 1, 2),
+    (change("images.0.width", 0), "impossible picture size", "picture", 7, "are (10, 0)", 1, 0),
+    (change("images.0.width", 10**9), "impossible picture size", "picture", 7, "wanted 1 to 32766", 1, 0),
+    (change("images.0.id", 3), "picture id used twice", "picture", 3, "for a.png and for b.png", 0, 0),
+    (change("images.+", content()["images"][0]), "picture id used twice", "picture", 7, "for a.png and", 2, 2),
+    (change("images.1.file_name", "a.png"), "file name used twice", "picture", 3, "as picture 7 has", 1, 2),
+    (change("images.1.file_name", "c.png"), "missing file", "picture", 3, "there is no file", 1, 2),
+    (change("images.1.file_name", ""), "missing file", "picture", 3, "there is no file", 1, 2),
+    (change("images.1.file_name", "\0\ud800"), "missing file", "picture", 3, "there is no file", 1, 2),
+    (
+        change("annotations.0", [1]),
+        "malformed annotation",
+        "annotation",
+        None,
+        "annotations[0]: image_id is None",
+        2,
+        1,
+    ),
+    (change("annotations.0.id", "x"), "malformed annotation", "annotation", None, "id is 'x', wanted int", 2, 1),
+    (change("annotations.0.image_id", None), "malformed annotation", "annotation", 1, "image_id is None", 2, 1),
+    (change("annotations.0.category_id", 4.0), "malformed annotation", "annotation", 1, "category_id is 4.0", 2, 1),
+    (change("annotations.0.iscrowd", "no"), "malformed annotation", "annotation", 1, "iscrowd is 'no'", 2, 1),
+    (change("annotations.1.id", 1), "annotation id used twice", "annotation", 1, "the id is used twice", 2, 1),
+    (change("annotations.0.image_id", 5), "unknown picture", "annotation", 1, "image_id 5 is not among", 2, 1),
+    (change("annotations.0.category_id", 1), "unknown category", "annotation", 1, "category_id 1 is not among", 2, 1),
+    (change("annotations.0.bbox", None), "malformed box", "annotation", 1, "bbox is None, wanted four", 2, 1),
+    (change("annotations.0.bbox", [1, 2, 3]), "malformed box", "annotation", 1, "bbox is [1, 2, 3]", 2, 1),
+    (change("annotations.0.bbox", [1, 2, 3, "4"]), "malformed box", "annotation", 1, "bbox is [1, 2, 3, '4']", 2, 1),
+    (change("annotations.0.bbox", [1, 2, 3, float("nan")]), "malformed box", "annotation", 1, "bbox is", 2, 1),
+    (change("annotations.0.bbox", [1, 2, 3, 10**400]), "malformed box", "annotation", 1, "bbox is", 2, 1),
+    (change("annotations.0.bbox", [25, 2, 5, 5]), "box off its picture", "annotation", 1, "picture of 20x10", 2, 1),
+    (
+        change("annotations.0.bbox", [12, 0, 6, 6]),
+        "box that does not fit its segmentation",
+        "annotation",
+        1,
+        "2, 2",
+        2,
+        1,
+    ),
+    (change("annotations.0.segmentation", None), "malformed segmentation", "annotation", 1, "is None, wanted", 2, 1),
+    (change("annotations.0.segmentation", POINTS), "malformed segmentation", "annotation", 1, "a polygon is 2.0", 2, 1),
+    (change("annotations.0.segmentation", [[POINTS]]), "malformed segmentation", "annotation", 1, "flat list", 2, 1),
+    (change("annotations.0.segmentation", [POINTS[1:]]), "malformed segmentation", "annotation", 1, "flat list", 2, 1),
+    (
+        change("annotations.0.segmentation", [[*POINTS, 1, float("nan")]]),
+        "malformed segmentation",
+        "annotation",
+        1,
+        "finite numbers",
+        2,
+        1,
+    ),
+    (
+        change("annotations.0.segmentation", [[*POINTS, 1e300, 4]]),
+        "segmentation far off its picture",
+        "annotation",
+        1,
+        "far off its picture of 20x10",
+        2,
+        1,
+    ),
+    (
+        change("annotations.1.segmentation.size", [20, 10]),
+        "malformed segmentation",
+        "annotation",
+        2,
+        "its RLE has size [20, 10], its picture [10, 20]",
+        2,
+        1,
+    ),
+    *(
+        (change(f"annotations.1.segmentation.{key}", value), "malformed segmentation", "annotation", 2, "its RLE", 2, 1)
+        for key, value in (
+            ("size", None),
+            ("counts", [0, 199]),
+            ("counts", [-1, 201]),
+            ("counts", [0, "200"]),
+            ("counts", "0Y6"),
+            ("counts", "é"),
+            ("counts", None),
+        )
+    ),
+    (change("annotations.0.bbox", [4, 4, 0, 3]), "box without area", "annotation", 1, "[4, 4, 0, 3] has no area", 2, 1),
+    (change("annotations.0.bbox", [4, 4, -2, 3]), "box without area", "annotation", 1, "has no area", 2, 1),
+    (change("annotations.0.segmentation", []), "segmentation without area", "annotation", 1, "has no area", 2, 1),
+    (
+        change("annotations.0.segmentation", [[2, 2, 8, 8]]),
+        "segmentation without area",
+        "annotation",
+        1,
+        "no area",
+        2,
+        1,
+    ),
+    (
+        change("annotations.0.segmentation", [[2, 2, 5, 5, 8, 8]]),
+        "segmentation without area",
+        "annotation",
+        1,
+        "its polygons cover no pixel",
+        2,
+        1,
+    ),
+    (
+        change("annotations.1.segmentation.counts", [200]),
+        "segmentation without area",
+        "annotation",
+        2,
+        "its segmentation has no area",
+        2,
+        1,
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "record", "id", "message", "pictures", "truths"),
+    FAULTS,
+    ids=[f"{i}-{fault[1].replace(' ', '-')}" for i, fault in enumerate(FAULTS)],
+)
+def test_a_fault_stops_or_is_left_out(
+    folder: Path, values: Any, kind: str, record: str, id: int | None, message: str, pictures: int, truths: int
+) -> None:
+    dataset = read(folder, values, on_fault="skip")
+    fault, *others = dataset.faults
+    assert {other.kind for other in others} <= {FaultKind.UNKNOWN_PICTURE}, "what follows from an id lost"
+    assert (fault.kind.value, fault.record, fault.id) == (kind, record, id)
+    assert message in fault.text
+    assert "\n" not in fault.text
+    assert len(dataset) == pictures
+    assert sum(len(picture.truths) for picture in dataset.pictures) == truths
+    if fault.kind in (FaultKind.EMPTY_BOX, FaultKind.EMPTY_SEGMENTATION):  # of which COCO's own files have some
+        assert read(folder, values).faults == dataset.faults
+    else:
+        with pytest.raises(UserError, match=r"truth\.json: [^\n]+$") as caught:
+            read(folder, values)
+        assert fault.text in str(caught.value)
+
+
+def test_every_kind_of_fault_is_tried() -> None:
+    """But those two that only decoding a picture shows."""
+    decoded = {FaultKind.UNREADABLE_PICTURE, FaultKind.OTHER_SIZE}
+    assert {fault[1] for fault in FAULTS} == {kind.value for kind in FaultKind if kind not in decoded}
+
+
+def test_many_faults_at_once_are_all_told(folder: Path) -> None:
+    values = content()
+    boxes = ([1, 2, 3], [2, 2, 6, 6], [2, 2, 0, 6], [50, 2, 6, 6], "box", [2, 2, 6, 6])
+    values["annotations"] = [{**FIRST, "id": 10 + i, "bbox": box} for i, box in enumerate(boxes)]
+    dataset = read(folder, values, on_fault="skip")
+    assert sorted(fault.id for fault in dataset.faults if fault.id) == [10, 12, 13, 14]
+    assert len(dataset.pictures[0].truths) == 2
+    assert summary(dataset.faults) == "4 faults (2 × malformed box, 1 × box without area, 1 × box off its picture)"
+    with pytest.raises(UserError, match=r"annotation 10: .*one of 3 faults; `yolact data check` tells them all"):
+        read(folder, values)
+
+
+def test_real_data_sets_have_no_fault() -> None:
+    for name, file, images in (
+        ("coco-val-daily", "instances_val2017_daily.json", "images"),
+        ("dogcat", "train.json", "train"),
+        ("fruits-nuts", "train.json", "train"),
+    ):
+        base = shared_path(f"data/{name}")
+        dataset = read_coco(base / file, base / images)
+        assert dataset.faults == ()
+        wanted = json.loads((base / file).read_text())
+        assert len(dataset) == len(wanted["images"])
+        assert sum(len(picture.truths) for picture in dataset.pictures) == len(wanted["annotations"])
 
 
 def test_annotations_are_left_unread_where_not_asked_for(folder: Path) -> None:
     values = content()
     del values["annotations"]
-    (folder / "truth.json").write_text(json.dumps(values))
-    assert len(read_coco(folder / "truth.json", folder, truths=False)) == 2
+    assert len(read(folder, values, truths=False)) == 2
     with pytest.raises(UserError, match="holds no list 'annotations'"):
-        read_coco(folder / "truth.json", folder)
+        read(folder, values)
 
 
 def test_files_that_do_not_read(folder: Path) -> None:
     with pytest.raises(UserError, match=r"missing\.json: cannot be read"):
         read_coco(folder / "missing.json", folder)
-    (folder / "text.json").write_text("no json")
+    for text in ("no json", "", '{"images": [', "[" * 100_000):
+        (folder / "text.json").write_text(text)
+        with pytest.raises(UserError, match=r"text\.json: is not JSON"):
+            read_coco(folder / "text.json", folder)
+    (folder / "text.json").write_bytes(b"\xff\xfe{}")
     with pytest.raises(UserError, match=r"text\.json: is not JSON"):
         read_coco(folder / "text.json", folder)
     (folder / "good.json").write_text(json.dumps(content()))
     with pytest.raises(UserError, match="nowhere does not exist"):
         read_coco(folder / "good.json", folder / "nowhere")
-    (folder / "b.png").unlink()
-    with pytest.raises(UserError, match=r"b\.png: there is no such file, and .*good\.json names it"):
-        read_coco(folder / "good.json", folder)
+    with pytest.raises(ValueError, match="on_fault must be 'stop' or 'skip', got 'ignore'"):
+        read_coco(folder / "good.json", folder, on_fault="ignore")
 
 
 def test_pictures_that_do_not_fit(folder: Path) -> None:
     first, second = read(folder, content()).pictures
-    cv2.imwrite(str(folder / "a.png"), np.zeros((20, 10, 3), np.uint8))
-    with pytest.raises(UserError, match=r"a\.png: is 10x20, its annotations say 20x10"):
+    cv2.imwrite(str(folder / "a.png"), np.zeros((12, 20, 3), np.uint8))
+    with pytest.raises(UserError, match=r"a\.png: is 20x12, its annotations say 20x10"):
         first.read()
     (folder / "b.png").unlink()
     with pytest.raises(UserError, match=r"b\.png"):
         second.read()
+
+
+@pytest.mark.parametrize(("width", "height"), [(20, 10), (10, 20)])
+def test_a_picture_is_turned_as_its_annotations_have_it(folder: Path, width: int, height: int) -> None:
+    stored = np.zeros((10, 20, 3), np.uint8)
+    stored[:, :10] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be shown turned by a quarter, so upright it is 10x20
+    Image.fromarray(stored).save(folder / "a.png", exif=exif)
+    values = content()
+    values["images"][0].update(width=width, height=height)
+    values["annotations"] = []
+    pixels = read(folder, values).pictures[0].read()
+    expected = stored if width == 20 else np.rot90(stored, -1)
+    np.testing.assert_array_equal(pixels, expected)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "P", "CMYK", "RGBA", "I;16", "1"])
+def test_pictures_of_every_kind_read_as_rgb(folder: Path, mode: str) -> None:
+    grey = Image.fromarray(np.full((10, 20), 255, np.uint8))
+    picture = Image.fromarray(np.full((10, 20), 65535, np.uint16)) if mode == "I;16" else grey.convert(mode)
+    picture.save(folder / "a.tif")
+    pixels = read(folder, change("images.0.file_name", "a.tif")).pictures[0].read()
+    assert (pixels.shape, pixels.dtype) == ((10, 20, 3), np.uint8)
+    assert (pixels == 255).all()

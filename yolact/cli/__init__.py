@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import click
 
 from yolact import __version__
+from yolact.cli._data import data
 from yolact.cli._evaluate import evaluate
 from yolact.cli._options import FAULT
 from yolact.cli._predict import demo, predict
@@ -35,7 +36,7 @@ def doctor() -> None:
     click.get_current_context().exit(main())
 
 
-for command in (demo, predict, evaluate, train):
+for command in (demo, predict, evaluate, train, data):
     cli.add_command(command)
 
 

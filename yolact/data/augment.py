@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolact import mask
-from yolact.data.coco import Picture, Truth
+from yolact.data.records import Picture, Truth
 
 CROP_OVERLAPS = (None, 0.1, 0.3, 0.5, 0.7, 0.9)  # None: the whole picture; else what the best box must overlap by
 CROP_ATTEMPTS = 50
@@ -50,6 +50,7 @@ class Sample:
     labels: NDArray[np.int64]  # [n]
     masks: NDArray[np.bool_]  # [n, H, W]
     crowd: NDArray[np.bool_]  # [n]
+    unreadable: tuple[str, ...] = ()  # pictures that did not read, a line each, for which another one stands
 
     def select(self, keep: NDArray[np.bool_]) -> Sample:
         return replace(
@@ -123,14 +124,15 @@ def mosaic(samples: list[Sample], split: tuple[int, int], size: tuple[int, int])
         boxes.append(sample.boxes + np.array((x, y, x, y), np.float32))
         row += len(sample.labels)
     labels, crowd = (np.concatenate([getattr(s, name) for s in samples]) for name in ("labels", "crowd"))
-    return Sample(image, np.concatenate(boxes), labels, masks, crowd)
+    unreadable = sum((s.unreadable for s in samples), ())
+    return Sample(image, np.concatenate(boxes), labels, masks, crowd, unreadable)
 
 
 def copy_paste(sample: Sample, other: Sample, min_visible: float, rng: np.random.Generator) -> Sample:
     """Objects of `other` pasted over `sample`, which is of the same size; what they cover is cut away."""
     other = other.select(~other.crowd & (rng.random(len(other.labels)) < 0.5))
     if not len(other.labels):
-        return sample
+        return replace(sample, unreadable=sample.unreadable + other.unreadable)
     pasted = np.logical_or.reduce(other.masks)
     left = sample.masks & ~pasted
     before, after = sample.masks.sum((1, 2)), left.sum((1, 2))
@@ -143,9 +145,11 @@ def copy_paste(sample: Sample, other: Sample, min_visible: float, rng: np.random
         sample.labels,
         left,
         sample.crowd | (after < min_visible * before),
+        sample.unreadable + other.unreadable,
     ).select(after > 0)
     fields = ("boxes", "labels", "masks", "crowd")
-    return replace(sample, **{f: np.concatenate([getattr(sample, f), getattr(other, f)]) for f in fields})
+    joined = {f: np.concatenate([getattr(sample, f), getattr(other, f)]) for f in fields}
+    return Sample(sample.image, **joined, unreadable=sample.unreadable)
 
 
 def distort(image: NDArray[np.uint8], probability: float, rng: np.random.Generator) -> NDArray[np.uint8]:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import accumulate
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from yolact.data.augment import Augmentation, Sample, copy_paste, distort, mosaic, sample_view
-from yolact.data.coco import CocoDataset, Picture
+from yolact.data.coco import CocoDataset
+from yolact.data.faults import OnFault
+from yolact.data.records import Picture
+from yolact.errors import UserError
 
 CACHE_BYTES = 1 << 28  # data sets that decode to less are kept decoded
+READ_ATTEMPTS = 20  # pictures that fail one after the other: then it is no matter of single files
 
 
 class SampleStream(torch.utils.data.Dataset[Sample]):
@@ -27,6 +32,8 @@ class SampleStream(torch.utils.data.Dataset[Sample]):
         fill: the colour of what lies outside a picture, RGB, 0..255.
         seed: of the order and of every random choice.
         min_truth_size: truths of less width or height are left out, in pixels of the sample.
+        on_fault: a picture that does not read is an error ("stop"), or another one, drawn as all else is, stands in
+            its place ("skip") and the sample's `unreadable` tells.
     """
 
     def __init__(
@@ -37,6 +44,7 @@ class SampleStream(torch.utils.data.Dataset[Sample]):
         fill: tuple[float, float, float],
         seed: int,
         min_truth_size: float = 0.0,
+        on_fault: OnFault = "stop",
     ) -> None:
         self.pictures = dataset.pictures
         self.size = size
@@ -44,8 +52,9 @@ class SampleStream(torch.utils.data.Dataset[Sample]):
         self.fill = fill
         self.seed = seed
         self.min_truth_size = min_truth_size
+        self.on_fault = on_fault
         self._order: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, np.int64))
-        self._caches = sum(3 * p.height * p.width for p in dataset.pictures) <= CACHE_BYTES
+        self._caches = all(n <= CACHE_BYTES for n in accumulate(3 * p.height * p.width for p in dataset.pictures))
         self._pixels: dict[int, NDArray[np.uint8]] = {}
 
     def __getitem__(self, position: int) -> Sample:
@@ -70,7 +79,7 @@ class SampleStream(torch.utils.data.Dataset[Sample]):
         return int(self._order[1][place])
 
     def _any(self, rng: np.random.Generator) -> Picture:
-        return self.pictures[rng.integers(len(self.pictures))]
+        return self.pictures[int(rng.integers(len(self.pictures)))]
 
     def _mosaic(self, first: Picture, rng: np.random.Generator) -> Sample:
         pictures = [first, self._any(rng), self._any(rng), self._any(rng)]
@@ -80,7 +89,18 @@ class SampleStream(torch.utils.data.Dataset[Sample]):
         return mosaic(views, (y, x), (self.size, self.size))
 
     def _view(self, picture: Picture, size: tuple[int, int], rng: np.random.Generator) -> Sample:
-        return sample_view(picture, self._read(picture), size, self.augmentation, self.fill, rng)
+        unreadable: list[str] = []
+        while True:
+            try:
+                pixels = self._read(picture)
+                break
+            except UserError as error:
+                unreadable.append(str(error))
+                if self.on_fault == "stop" or len(unreadable) == READ_ATTEMPTS:
+                    raise
+                picture = self._any(rng)
+        sample = sample_view(picture, pixels, size, self.augmentation, self.fill, rng)
+        return replace(sample, unreadable=tuple(unreadable))
 
     def _read(self, picture: Picture) -> NDArray[np.uint8]:
         pixels = self._pixels.get(picture.id)

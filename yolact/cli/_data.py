@@ -1,0 +1,100 @@
+"""`yolact data`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from yolact.cli import _options as options
+
+
+@click.group()
+def data() -> None:
+    """Look at a data set in COCO's format."""
+
+
+@data.command()
+@click.argument("annotations", type=Path)
+@click.argument("images", type=Path)
+@click.option("--output", type=Path, metavar="DIR", help="Draw samples there, as samples.jpg.")
+@click.option("--json", "report_file", type=Path, metavar="FILE", help="Write counts and faults as JSON.")
+@options.number("--samples", 16, "Pictures on the sheet.", high=400)
+@options.number("--seed", 0, "Of the choice of samples.", low=0)
+@options.number("--threads", None, "That decode pictures; by default one a processor.")
+@click.pass_context
+def check(
+    context: click.Context,
+    annotations: Path,
+    images: Path,
+    output: Path | None,
+    report_file: Path | None,
+    samples: int,
+    seed: int,
+    threads: int | None,
+) -> None:
+    """Read a data set wholly, tell every fault, and count.
+
+    ANNOTATIONS is the JSON file, IMAGES the folder that its file names are relative to. Every picture is decoded. The
+    exit status is 0 where nothing is at fault, else 2.
+    """
+    from yolact.data.check import check_dataset
+    from yolact.data.faults import summary
+    from yolact.data.sheet import dataset_sheet
+    from yolact.files import replacing
+    from yolact.pictures import make_folder, write_picture
+
+    for folder in (output, report_file and report_file.parent):  # told before the work that it cannot be written
+        if folder:
+            make_folder(folder)
+    report = check_dataset(annotations, images, threads)
+    for fault in report.faults:
+        click.echo(fault.text)
+    click.echo(f"{report}\n\n{summary(report.faults) if report.faults else 'no faults'}")
+    if report_file:
+        with replacing(report_file) as file:
+            file.write(json.dumps(report.to_json(), indent=1).encode())
+    if output:
+        write_picture(output / "samples.jpg", dataset_sheet(report.dataset, samples, seed))
+    context.exit(options.FAULT if report.faults else 0)
+
+
+@data.command()
+@click.argument("config")
+@click.argument("annotations", type=Path)
+@click.argument("images", type=Path)
+@click.option("--output", type=Path, required=True, metavar="FILE", help="The picture to write, .jpg or .png.")
+@click.option("--recipe", default="original", show_default=True, metavar="NAME", help="Whose augmentation.")
+@options.number("--samples", 16, "How many.", high=400)
+@options.number("--seed", 0, "As of training.", low=0)
+def augmented(config: str, annotations: Path, images: Path, output: Path, recipe: str, samples: int, seed: int) -> None:
+    """Draw the first samples of a training, augmented, as the network will see them.
+
+    CONFIG is a configuration's name; ANNOTATIONS and IMAGES are as for `yolact data check`.
+    """
+    from yolact.config import get_config
+    from yolact.data.coco import read_coco
+    from yolact.data.samples import SampleStream
+    from yolact.data.sheet import contact_sheet, draw_sample
+    from yolact.errors import UserError
+    from yolact.pictures import make_folder, write_picture
+    from yolact.train.recipe import get_recipe
+
+    network, augmentation = get_config(config), get_recipe(recipe).augmentation
+    make_folder(output.parent)
+    dataset = read_coco(annotations, images, on_fault="skip")
+    if not dataset.pictures:
+        raise UserError(f"{annotations}: holds no picture that can be used")
+    stream = SampleStream(
+        dataset,
+        network.size,
+        augmentation,
+        network.preprocessing.mean,
+        seed,
+        network.train.min_truth_size,
+        on_fault="skip",
+    )
+    cells = [draw_sample(stream[position], dataset.class_names) for position in range(samples)]
+    write_picture(output, contact_sheet(cells))
+    click.echo(output)
