@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,7 +19,7 @@ from pycocotools import mask
 from yolact.config import DetectOptions, get_config
 from yolact.errors import UserError
 from yolact.evaluation import detect_dataset, evaluate
-from yolact.evaluation.coco import METRICS
+from yolact.evaluation.coco import EVALUATORS, METRICS
 from yolact.predictor import Model
 
 TRUTH = {
@@ -45,10 +47,15 @@ def truth(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.parametrize("evaluator", EVALUATORS)
 @pytest.mark.parametrize("kind", ["bbox", "segm"])
-def test_reproduces_cocos_own_numbers(kind: str) -> None:
+def test_reproduces_cocos_own_numbers(kind: str, evaluator: str) -> None:
     folder = shared_path("data/coco_eval_oracle")
-    scores = evaluate(folder / f"instances_val2014_fake{kind}100_results.json", folder / "instances_val2014_100.json")
+    results, annotations = (
+        folder / f"instances_val2014_fake{kind}100_results.json",
+        folder / "instances_val2014_100.json",
+    )
+    scores = evaluate(results, annotations, evaluator=evaluator)
     published = re.search(
         rf"type={kind}\n(.*?)(?:---|\Z)", (folder / "val2014_fake_eval_res.txt").read_text(), re.DOTALL
     )
@@ -58,45 +65,102 @@ def test_reproduces_cocos_own_numbers(kind: str) -> None:
     assert [round(scores[kind][metric], 3) for metric in METRICS] == numbers
 
 
+def rle(x: int, y: int, width: int, height: int) -> dict[str, Any]:
+    """A rectangle in a picture of 20 x 20, as results hold it."""
+    pixels = np.zeros((20, 20, 1), np.uint8, order="F")
+    pixels[y : y + height, x : x + width] = 1
+    encoded = mask.encode(pixels)[0]
+    return {"size": [20, 20], "counts": encoded["counts"].decode()}
+
+
 def test_only_what_the_results_hold_is_scored(truth: Path) -> None:
     assert list(evaluate([FOUND], truth)) == ["bbox"]
-    square = mask.frPyObjects(TRUTH["annotations"][0]["segmentation"], 20, 20)[0]
-    both = evaluate([{**FOUND, "segmentation": {**square, "counts": square["counts"].decode()}}], truth)
+    both = evaluate([{**FOUND, "segmentation": rle(2, 2, 10, 10)}], truth)
     assert [both[kind]["AP"] for kind in ("bbox", "segm")] == pytest.approx([1, 1])
     assert both["segm"]["APl"] == -1, "no large object in the truth"
 
 
-def test_no_detections_score_nothing(truth: Path) -> None:
-    scores = evaluate([], truth)
-    assert [scores[kind]["AP"] for kind in ("bbox", "segm")] == [0, 0]
+def square(image_id: int, category_id: int, x: int, **fields: Any) -> dict[str, Any]:
+    """An annotation, or with a score a result: 4 x 4 pixels at (x, 0)."""
+    place = {"image_id": image_id, "category_id": category_id, "bbox": [x, 0, 4, 4], "segmentation": rle(x, 0, 4, 4)}
+    return {**place, **({} if "score" in fields else {"id": 0, "area": 16, "iscrowd": 0}), **fields}
 
 
+CROWDED = {  # picture 2 has a crowd, picture 3 nothing; every id is 0, as no evaluator would bear it
+    "images": [{"id": id, "file_name": f"{id}.png", "height": 20, "width": 20} for id in (1, 2, 3)],
+    "categories": [{"id": 8, "name": "b"}, {"id": 3, "name": "a"}, {"id": 5, "name": "5"}],
+    "annotations": [
+        square(1, 3, 0),
+        square(1, 8, 6),
+        square(2, 3, 0),
+        square(2, 3, 8, bbox=[8, 0, 12, 20], segmentation=rle(8, 0, 12, 20), area=240, iscrowd=1),
+    ],
+}
+EVERYTHING = [square(1, 3, 0, score=0.9), square(1, 8, 6, score=0.8), square(2, 3, 0, score=0.7)]
+IN_THE_CROWD = [square(2, 3, x, score=0.95) for x in (8, 12)]
+WRONG = [square(3, 3, 0, score=0.99), square(1, 8, 12, score=0.85), square(2, 8, 8, score=0.85)]
+
+
+@pytest.fixture
+def crowded(tmp_path: Path) -> Path:
+    path = tmp_path / "crowded.json"
+    path.write_text(json.dumps(CROWDED))
+    return path
+
+
+@pytest.mark.parametrize("evaluator", EVALUATORS)
 @pytest.mark.parametrize(
-    ("results", "message"),
+    ("results", "ap"),  # of class a, of class b
     [
-        ("missing.json", r"missing\.json: cannot be read"),
-        ([{**FOUND, "image_id": 9}], r"truth\.json: has no pictures \[9\]"),
-        ([{**FOUND, "segmentation": {"size": [20, 20], "counts": [400]}}], "a segmentation does not read"),
-        ([FOUND, {**FOUND, "score": "0.9"}], r"result 2 of 2: score is '0\.9', wanted a finite number"),
-        ([{**FOUND, "score": float("nan")}], "score is nan"),
-        ([{**FOUND, "category_id": 4}], "category_id 4 is not among"),
-        ([{**FOUND, "category_id": [3]}], r"category_id \[3\] is not among"),
-        ([{**FOUND, "segmentation": {"size": [20, 10], "counts": "0"}}], r"RLE has size \[20, 10\], its picture"),
-        ([{key: FOUND[key] for key in ("image_id", "category_id", "score")}], "neither all a bbox nor"),
-        ([{"score": 1}], r"truth\.json: does not fit the results"),
-        ({"a": 1}, "the results are no list"),
+        (EVERYTHING, [1, 1]),
+        (EVERYTHING + IN_THE_CROWD, [1, 1]),  # what lies in a crowd is neither right nor wrong
+        (EVERYTHING + IN_THE_CROWD + WRONG, [2 / 3, 1 / 3]),  # precision 0, 1/2, 2/3 and 0, 0, 1/3 down the scores
+        ([], [0, 0]),
     ],
 )
-def test_faults_are_told(truth: Path, results: object, message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        evaluate(results, truth)  # type: ignore[arg-type]
+def test_crowds_and_pictures_without_truths(
+    crowded: Path, results: list[dict[str, Any]], ap: list[float], evaluator: str
+) -> None:
+    scores = evaluate(results, crowded, evaluator=evaluator)
+    for kind in ("bbox", "segm"):
+        assert scores[kind].class_names == ("a", "5", "b")
+        assert scores[kind].truths.tolist() == [2, 0, 1], "a crowd is no object to find"
+        assert scores[kind].per_class()[:, 0].tolist() == pytest.approx([ap[0], -1, ap[1]])
+        assert scores[kind]["AP"] == pytest.approx(np.mean(ap))
 
 
-def test_truth_that_is_none(tmp_path: Path) -> None:
-    path = tmp_path / "other.json"
-    path.write_text("[]")
-    with pytest.raises(UserError, match=r"other\.json"):
-        evaluate([FOUND], path)
+def test_classes_are_chosen_by_name_or_id(crowded: Path) -> None:
+    results = EVERYTHING + WRONG
+    for chosen in (["a"], ["3"]):
+        scores = evaluate(results, crowded, classes=chosen)["segm"]
+        assert scores.class_names == ("a",)
+        assert scores["AP"] == pytest.approx(2 / 3)
+    assert evaluate(results, crowded, classes=["b", "3"])["segm"]["AP"] == pytest.approx(np.mean([2 / 3, 1 / 3]))
+    assert evaluate(results, crowded, classes=["5"])["segm"]["AP"] == -1, "the name, not an id"
+    with pytest.raises(UserError, match=r"crowded\.json: has no class 'c'; its classes are a, 5, b"):
+        evaluate(results, crowded, classes=["a", "c"])
+
+
+def test_per_class_means_are_the_numbers_of_all() -> None:
+    folder = shared_path("data/coco_eval_oracle")
+    scores = evaluate(folder / "instances_val2014_fakesegm100_results.json", folder / "instances_val2014_100.json")
+    segm = scores["segm"]
+    means = segm.per_class()[segm.truths > 0].mean(0)
+    assert means.tolist() == pytest.approx([segm["AP"], segm["AP50"], segm["AP75"]])
+    assert set(segm) == set(METRICS)
+
+
+@pytest.mark.parametrize("evaluator", EVALUATORS)
+def test_an_evaluator_that_is_not_installed(truth: Path, evaluator: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("pycocotools.coco", "faster_coco_eval", "hotcoco"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(UserError, match=f"the evaluator {evaluator} is not installed: pip install {evaluator}$"):
+        evaluate([FOUND], truth, evaluator=evaluator)
+
+
+def test_an_unknown_evaluator(truth: Path) -> None:
+    with pytest.raises(UserError, match="evaluator 'coco' is unknown; choose pycocotools, faster-coco-eval, hotcoco"):
+        evaluate([FOUND], truth, evaluator="coco")
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from yolact.cli import _options as options
 from yolact.errors import UserError
 
 if TYPE_CHECKING:
+    from yolact.evaluation import Scores
     from yolact.predictor import Model
 
 
@@ -24,7 +26,21 @@ if TYPE_CHECKING:
 @options.config
 @options.device
 @options.number("--batch-size", 1, "Pictures that go through the network together.")
+@options.number("--workers", 2, "Threads that read pictures.")
 @click.option("--json", "results_file", type=Path, metavar="FILE", help="Write the detections as a COCO list.")
+@click.option("--resume", is_flag=True, help="Go on with a run that was broken off before it wrote --json.")
+@click.option(
+    "--evaluator",
+    default="pycocotools",
+    show_default=True,
+    metavar="NAME",
+    help="pycocotools, or one that gives the same numbers sooner: faster-coco-eval or hotcoco.",
+)
+@click.option(
+    "--classes", multiple=True, metavar="NAME", help="Score this class alone, by name or id; may be repeated."
+)
+@click.option("--per-class", is_flag=True, help="A table of all classes, too.")
+@click.option("--plots", type=Path, metavar="DIR", help="Draw precision over recall, and a confusion matrix.")
 def evaluate(
     annotations: Path,
     results: Path | None,
@@ -33,30 +49,59 @@ def evaluate(
     config: str | None,
     device: str,
     batch_size: int,
+    workers: int,
     results_file: Path | None,
+    resume: bool,
+    evaluator: str,
+    classes: tuple[str, ...],
+    per_class: bool,
+    plots: Path | None,
 ) -> None:
     """Count average precision as COCO does.
 
-    Scores a file of results, or what a model detects on a folder of pictures.
+    Scores a file of results, or what a model detects on a folder of pictures. Started by torchrun, processes share the
+    pictures. A run that writes --json and is broken off goes on with --resume, with however many processes.
     """
-    from yolact.evaluation import evaluate
-
-    if results is not None and weights is None and images is None:
-        click.echo(scores_table(evaluate(results, annotations)))
-        return
-    if results is not None or weights is None or images is None:
-        raise UserError("eval takes either --results, or --weights and --images")
+    from yolact.devices import find_device
+    from yolact.distributed import is_main, process_group
+    from yolact.evaluation.coco import load_evaluator, score
+    from yolact.evaluation.detection import read_pictures
+    from yolact.evaluation.parts import detect_to_file, results_path
+    from yolact.evaluation.plots import draw, require_matplotlib
+    from yolact.evaluation.truth import read_results, read_truth
     from yolact.pictures import make_folder
     from yolact.predictor import load
-    from yolact.run import write_results
 
-    model = load(weights, device, config)
-    if results_file:  # told before the work that it cannot be written
-        make_folder(results_file.parent)
-    detections = detect(model, annotations, images, batch_size)
-    if results_file:
-        write_results(results_file, detections)
-    click.echo(scores_table(evaluate(detections, annotations)))
+    if (results is None) == (weights is None) or (weights is None) != (images is None):
+        raise UserError("eval takes either --results, or --weights and --images")
+    if results is not None and results_file is not None:
+        raise UserError("--json goes with --weights; the results of --results are in a file already")
+    if resume and results_file is None:
+        raise UserError("--resume goes with --json, beside which a run that was broken off has left its parts")
+    load_evaluator(evaluator)  # whatever can fail is told before the work
+    if plots is not None:
+        require_matplotlib()
+        make_folder(plots)
+    truth = read_truth(annotations)
+    scored = truth.only(classes)
+    if results is not None:
+        found = read_results(results, truth)
+    else:
+        assert weights is not None
+        assert images is not None
+        with process_group(find_device(device)) as place, results_path(results_file) as path:
+            model = load(weights, place, config)
+            dataset = read_pictures(model, annotations, images)
+            detect_to_file(model, dataset, path, batch_size=batch_size, workers=workers, resume=resume)
+            if not is_main():
+                return
+            found = read_results(path, truth)
+    scores = score(scored, found, evaluator)
+    click.echo(scores_table(scores))
+    if per_class:
+        click.echo(f"\n{class_table(scores)}")
+    if plots is not None:
+        click.echo("\n" + "\n".join(map(str, draw(scored, found, scores, plots))))
 
 
 def detect(model: Model, annotations: Path, images: Path, batch_size: int = 1) -> list[dict[str, Any]]:
@@ -69,8 +114,24 @@ def detect(model: Model, annotations: Path, images: Path, batch_size: int = 1) -
     return list(chain.from_iterable(tqdm(pictures, unit="picture", disable=not sys.stderr.isatty())))
 
 
-def scores_table(scores: dict[str, dict[str, float]]) -> str:
+def scores_table(scores: Mapping[str, Mapping[str, float]]) -> str:
     """COCO's numbers as a table, a line for boxes and a line for masks."""
     header = "".join(f"{metric:>7}" for metric in next(iter(scores.values()), ()))
     rows = [f"{kind:<5}" + "".join(f"{value:7.3f}" for value in row.values()) for kind, row in scores.items()]
     return "\n".join([f"{'':5}{header}", *rows])
+
+
+def class_table(scores: Mapping[str, Scores]) -> str:
+    """AP, AP50 and AP75 of each class, and how many objects of it there are to find."""
+    first = next(iter(scores.values()))
+    width = max(map(len, ("class", *first.class_names)))
+    metrics = "".join(f"{name:>7}" for name in ("AP", "AP50", "AP75"))
+    lines = [
+        f"{'':{width + 8}}" + "".join(f"  {kind:<21}" for kind in scores).rstrip(),
+        f"{'class':<{width}}{'truths':>8}" + f"  {metrics}" * len(scores),
+    ]
+    per_class = [kind.per_class() for kind in scores.values()]
+    for label, name in enumerate(first.class_names):
+        numbers = ("  " + "".join(f"{value:7.3f}" for value in kind[label]) for kind in per_class)
+        lines.append(f"{name:<{width}}{first.truths[label]:>8}" + "".join(numbers))
+    return "\n".join(lines)

@@ -1,5 +1,6 @@
 """Average precision as COCO counts it."""
 
-from yolact.evaluation.coco import detect_dataset, evaluate
+from yolact.evaluation.coco import Scores, evaluate
+from yolact.evaluation.detection import detect_dataset
 
-__all__ = ["detect_dataset", "evaluate"]
+__all__ = ["Scores", "detect_dataset", "evaluate"]

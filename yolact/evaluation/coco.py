@@ -1,130 +1,149 @@
-"""COCO's twelve numbers for boxes and for masks, by pycocotools' own evaluation."""
+"""COCO's twelve numbers for boxes and for masks, by an evaluator that counts as pycocotools does."""
 
 from __future__ import annotations
 
 import contextlib
 import io
-import math
-from collections.abc import Iterator, Sequence
-from itertools import islice
-from numbers import Integral, Real
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from yolact.data.coco import read_coco, read_json
+import numpy as np
+from numpy.typing import NDArray
+
+from yolact import mask
 from yolact.errors import UserError
-
-if TYPE_CHECKING:
-    from yolact.predictor import Model
+from yolact.evaluation.truth import GroundTruth, Record, read_results, read_truth
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
-SCORE_THRESHOLD = 0.05  # what the published numbers were counted at
+EVALUATORS = ("pycocotools", "faster-coco-eval", "hotcoco")
+KINDS = {"bbox": "bbox", "segm": "segmentation"}  # what is scored, and the key of results that holds it
 
 
-def detect_dataset(
-    model: Model, annotations: str | Path, images: str | Path, batch_size: int = 1
-) -> Iterator[list[dict[str, Any]]]:
-    """Detect on every picture of a data set, for `evaluate`: at most 100 a picture, scores above 0.05.
+@dataclass(frozen=True, eq=False)
+class Scores(Mapping[str, float]):
+    """The METRICS of boxes or of masks, 0..1, or -1 where the truth has nothing to count; a mapping of their names."""
 
-    Args:
-        model: its category ids are the data set's.
-        annotations: the JSON file that names the pictures; the truths in it are not looked at.
-        images: the folder that its file names are relative to.
+    metrics: dict[str, float]
+    precision: NDArray[np.float64]  # [10, 101, C] at IoU .5:.95 and recall 0:1, 100 detections, objects of any size;
+    # -1 where a class has no truth
+    class_names: tuple[str, ...]  # C, by rising category id
+    truths: NDArray[np.int64]  # [C] objects to be found, crowds not counted
 
-    Yields:
-        COCO results, a list for each picture, in the file's order.
+    def per_class(self) -> NDArray[np.float64]:
+        """AP, AP50 and AP75 of each class: [C, 3], -1 where a class has no truth."""
+        return np.stack([self.precision.mean((0, 1)), self.precision[0].mean(0), self.precision[5].mean(0)], 1)
 
-    Raises:
-        UserError: the file or a picture does not read, or the model was trained for other categories.
-    """
-    dataset = read_coco(annotations, images, truths=False)
-    unknown = sorted(set(model.config.category_ids) - set(dataset.category_ids))
-    if unknown:
-        raise UserError(f"{annotations}: the model detects category ids {unknown} that are not in it")
-    pictures = iter(dataset.pictures)
-    while batch := list(islice(pictures, batch_size)):
-        pixels = [picture.read() for picture in batch]
-        detected = model.predict(pixels, score_threshold=SCORE_THRESHOLD, batch_size=batch_size)
-        for picture, instances in zip(batch, detected, strict=True):
-            yield instances.to_coco(picture.id)
+    def __getitem__(self, metric: str) -> float:
+        return self.metrics[metric]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.metrics)
+
+    def __len__(self) -> int:
+        return len(self.metrics)
 
 
-def evaluate(results: str | Path | Sequence[dict[str, Any]], annotations: str | Path) -> dict[str, dict[str, float]]:
+def evaluate(
+    results: str | Path | Sequence[Record],
+    annotations: str | Path,
+    *,
+    evaluator: str = "pycocotools",
+    classes: Sequence[str] = (),
+) -> dict[str, Scores]:
     """Score a COCO results list against the truth.
 
     Args:
         results: the list or the JSON file that holds it.
         annotations: the truth, a JSON file in COCO's format.
+        evaluator: the package that counts, one of EVALUATORS; they give the same numbers, the later ones sooner.
+        classes: names or ids of those to score; all when empty.
 
     Returns:
-        "bbox" and "segm", each where the results have it: the METRICS, 0..1, or -1 where the truth has nothing to
-        count. The area of a detection is its box's in "bbox", its mask's in "segm".
+        "bbox" and "segm", each where the results have it. The area of a detection is its box's in "bbox", its mask's
+        in "segm".
 
     Raises:
-        UserError: a file does not read or is of another format; a result names a picture or a category that the
-            truth lacks, its score is no finite number or its mask not of its picture's size; pycocotools is not
-            installed.
+        UserError: a file does not read or is of another format, a result does not fit the truth (`read_results`
+            tells how), there is no such class, or the evaluator is not installed.
+    """
+    truth = read_truth(annotations)
+    return score(truth.only(classes), read_results(results, truth), evaluator)
+
+
+def score(truth: GroundTruth, results: Sequence[Record], evaluator: str = "pycocotools") -> dict[str, Scores]:
+    """`evaluate` on what `read_truth` and `read_results` gave; results of classes that the truth lacks do not count."""
+    load_evaluator(evaluator)
+    results = [result for result in results if result["category_id"] in truth.categories]
+    kinds = [kind for kind, key in KINDS.items() if all(key in result for result in results)]
+    if "segm" in kinds and (bare := [record["id"] for record in truth.annotations if "segmentation" not in record]):
+        raise UserError(f"{truth.path}: annotation {bare[0]} from the top has no segmentation to score masks against")
+    return {kind: _score(truth, results, kind, evaluator) for kind in kinds}
+
+
+def load_evaluator(name: str) -> tuple[Any, Any]:
+    """The classes COCO and COCOeval of a package; the others have pycocotools' interface.
+
+    Raises:
+        UserError: the package is not installed, or unknown.
     """
     try:
-        from pycocotools.coco import COCO
+        if name == "pycocotools":
+            from pycocotools.coco import COCO
+            from pycocotools.cocoeval import COCOeval
+        elif name == "faster-coco-eval":
+            from faster_coco_eval import COCO
+            from faster_coco_eval import COCOeval_faster as COCOeval
+        elif name == "hotcoco":
+            from hotcoco import COCO, COCOeval
+        else:
+            raise UserError(f"evaluator {name!r} is unknown; choose {', '.join(EVALUATORS)}")
     except ImportError:
-        raise UserError("evaluation needs pycocotools: pip install 'yolact[eval]'") from None
-    if isinstance(results, (str, Path)):
-        results = read_json(Path(results))
-    if not isinstance(results, (list, tuple)) or not all(isinstance(r, dict) for r in results):
-        raise UserError("the results are no list of detections")
-    truth = COCO()
-    truth.dataset = read_json(Path(annotations))
-    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools tells its progress
-        try:
-            truth.createIndex()
-            strangers = {r["image_id"] for r in results} - truth.imgs.keys()
-        except (KeyError, TypeError, AttributeError) as error:
-            raise UserError(
-                f"{annotations}: does not fit the results, or one of them is not in COCO's format ({error!r})"
-            ) from None
-        if strangers or not truth.imgs:
-            raise UserError(f"{annotations}: has no pictures {sorted(strangers)[:3]}, which the results name")
-        for position, result in enumerate(results, 1):
-            _check(result, truth, f"result {position} of {len(results)}")
-        kinds = {"bbox": "bbox", "segm": "segmentation"}
-        kinds = {kind: key for kind, key in kinds.items() if all(key in result for result in results)}
-        if not kinds:
-            raise UserError("the results have neither all a bbox nor all a segmentation")
-        return {kind: _evaluate(truth, results, kind, key) for kind, key in kinds.items()}
+        raise UserError(f"the evaluator {name} is not installed: pip install {name}") from None
+    return COCO, COCOeval
 
 
-def _check(result: dict[str, Any], truth: Any, name: str) -> None:
-    """Refuse what pycocotools would fail on or count as nothing found."""
-    score, category_id, segmentation = (result.get(key) for key in ("score", "category_id", "segmentation"))
-    if not isinstance(score, Real) or not math.isfinite(score):
-        raise UserError(f"{name}: score is {score!r}, wanted a finite number")
-    if not isinstance(category_id, Integral) or category_id not in truth.cats:
-        raise UserError(f"{name}: category_id {category_id!r} is not among the truth's categories")
-    if isinstance(segmentation, dict):
-        picture = truth.imgs[result["image_id"]]
-        size = [picture.get("height"), picture.get("width")]
-        if segmentation.get("size") not in (size, tuple(size)):
-            raise UserError(f"{name}: its RLE has size {segmentation.get('size')}, its picture {size}")
+def _score(truth: GroundTruth, results: Sequence[Record], kind: str, evaluator: str) -> Scores:
+    COCO, COCOeval = load_evaluator(evaluator)
+    frame = {
+        "images": [{"id": id, "height": height, "width": width} for id, (height, width) in truth.sizes.items()],
+        "categories": [{"id": id, "name": name} for id, name in truth.categories.items()],
+    }
+
+    def indexed(annotations: list[Record]) -> Any:
+        index = COCO()
+        index.dataset = {**frame, "annotations": annotations}
+        index.createIndex()
+        return index
+
+    with contextlib.redirect_stdout(io.StringIO()):  # they tell their progress
+        # Copies, because evaluators write into what they are given.
+        annotations = indexed([_copy(annotation) for annotation in truth.annotations])
+        detections = indexed([_detection(id, result, KINDS[kind]) for id, result in enumerate(results, 1)])
+        evaluation = COCOeval(annotations, detections, kind)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    objects = Counter(annotation["category_id"] for annotation in truth.annotations if not annotation["iscrowd"])
+    return Scores(
+        metrics=dict(zip(METRICS, map(float, evaluation.stats), strict=True)),
+        precision=np.array(evaluation.eval["precision"])[:, :, :, 0, -1],
+        class_names=tuple(truth.categories.values()),
+        truths=np.array([objects[id] for id in truth.categories]),
+    )
 
 
-def _evaluate(truth: Any, results: Sequence[dict[str, Any]], kind: str, key: str) -> dict[str, float]:
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
+def _copy(annotation: Record) -> Record:
+    return {key: dict(value) if key == "segmentation" else value for key, value in annotation.items()}
 
-    if results:
-        # Of this kind alone: given both, pycocotools would take a mask's area from its box.
-        alone = [{name: result[name] for name in ("image_id", "category_id", "score", key)} for result in results]
-        try:
-            detections = truth.loadRes(alone)
-        except (TypeError, ValueError, KeyError, IndexError) as error:
-            raise UserError(f"the results are not in COCO's format: a {key} does not read ({error})") from None
+
+def _detection(id: int, result: Record, key: str) -> Record:
+    """A result as an annotation with the area that its kind counts by."""
+    if key == "bbox":
+        area = result["bbox"][2] * result["bbox"][3]
     else:
-        detections = COCO()
-        detections.dataset = {**truth.dataset, "annotations": []}
-        detections.createIndex()
-    evaluation = COCOeval(truth, detections, kind)
-    evaluation.evaluate()
-    evaluation.accumulate()
-    evaluation.summarize()
-    return dict(zip(METRICS, map(float, evaluation.stats), strict=True))
+        area = float(mask.area(result["segmentation"]))
+    alone = {name: result[name] for name in ("image_id", "category_id", "score", key)}
+    return {**_copy(alone), "id": id, "area": area, "iscrowd": 0}

@@ -1,0 +1,112 @@
+"""An evaluation as pictures: precision over recall, and the confusion matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yolact.errors import UserError
+from yolact.evaluation.coco import Scores
+from yolact.evaluation.confusion import IOU_THRESHOLD, SCORE_THRESHOLD, confusion_matrix
+from yolact.evaluation.truth import GroundTruth, Record
+from yolact.files import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+RECALL = np.linspace(0, 1, 101)  # where COCO reads precision
+SHOWN = 3  # of the best and of the worst classes
+LEGIBLE = 12  # classes whose counts can be read in a matrix
+
+
+def require_matplotlib() -> type[Figure]:
+    """matplotlib's figure, which draws to a file without a display.
+
+    Raises:
+        UserError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise UserError("plots need matplotlib: pip install 'yolact[eval]'") from None
+    return Figure
+
+
+def draw(truth: GroundTruth, results: Sequence[Record], scores: Mapping[str, Scores], folder: Path) -> list[Path]:
+    """All the plots of an evaluation.
+
+    Args:
+        truth, results: as `read_truth` and `read_results` give them.
+        scores: as `score` counted them.
+        folder: where they go.
+
+    Returns:
+        The files written.
+    """
+    files = [folder / f"precision_recall_{kind}.png" for kind in scores]
+    for kind, file in zip(scores.values(), files, strict=True):
+        plot_precision_recall(kind, file)
+    confusion = folder / "confusion.png"
+    plot_confusion(confusion_matrix(truth, results), tuple(truth.categories.values()), confusion)
+    return [*files, confusion]
+
+
+def plot_precision_recall(scores: Scores, path: Path) -> None:
+    """Draw the mean curve of all classes at IoU .5, .75 and .5:.95, and the curves of the best and the worst classes.
+
+    Args:
+        scores: of boxes or of masks.
+        path: the PNG to write.
+    """
+    figure = require_matplotlib()(figsize=(12, 5))
+    means, classes = figure.subplots(1, 2, sharex=True, sharey=True)
+    counted = np.flatnonzero(scores.truths)
+    each = scores.per_class()[:, 0]
+    for name, curves in {"IoU .5": slice(0, 1), "IoU .75": slice(5, 6), "IoU .5:.95": slice(0, 10)}.items():
+        curve = scores.precision[curves][:, :, counted].mean((0, 2)) if len(counted) else np.zeros_like(RECALL)
+        means.plot(RECALL, curve, label=f"{name}, AP {curve.mean():.3f}")
+    order = counted[np.argsort(-each[counted], kind="stable")]
+    for label in order if len(order) <= 2 * SHOWN else np.r_[order[:SHOWN], order[-SHOWN:]]:
+        curve = scores.precision[:, :, label].mean(0)
+        classes.plot(RECALL, curve, label=f"{scores.class_names[label]}, AP {each[label]:.3f}")
+    means.set(title="Mean of the classes", xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
+    classes.set(title="Best and worst classes, IoU .5:.95", xlabel="recall")
+    for axes in (means, classes):
+        axes.grid(alpha=0.3)
+        if axes.lines:
+            axes.legend()
+    _save(figure, path)
+
+
+def plot_confusion(matrix: NDArray[np.int64], class_names: tuple[str, ...], path: Path) -> None:
+    """Draw a confusion matrix, each row's share as colour and the counts where there is room for them.
+
+    Args:
+        matrix: [C+1, C+1], as `confusion_matrix` gives it.
+        class_names: C of them.
+        path: the PNG to write.
+    """
+    names = [*class_names, "background"]
+    side = max(5.0, 0.22 * len(names) + 3)
+    figure = require_matplotlib()(figsize=(side + 1, side))
+    axes: Any = figure.subplots()
+    share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    figure.colorbar(axes.imshow(share, cmap="Blues", vmin=0, vmax=1), label="share of the row", fraction=0.04)
+    title = f"Scores above {SCORE_THRESHOLD}, IoU of at least {IOU_THRESHOLD}"
+    axes.set(title=title, xlabel="detected as", ylabel="annotated as")
+    axes.set_xticks(range(len(names)), names, rotation=90)
+    axes.set_yticks(range(len(names)), names)
+    if len(names) <= LEGIBLE + 1:
+        for (row, column), count in np.ndenumerate(matrix):
+            color = "white" if share[row, column] > 0.5 else "black"
+            axes.text(column, row, str(count), ha="center", va="center", color=color)
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with replacing(path) as file:
+        figure.savefig(file, format="png", dpi=100, bbox_inches="tight")
