@@ -49,7 +49,7 @@ def make_picture(path: Path, id: int, rng: np.random.Generator) -> Picture:
 def dataset(tmp_path: Path) -> CocoDataset:
     rng = np.random.default_rng(0)
     pictures = tuple(make_picture(tmp_path / f"{i}.png", i, rng) for i in range(4))
-    return CocoDataset(pictures, ("r", "g", "b"), (1, 2, 3))
+    return CocoDataset(Path("squares.json"), pictures, ("r", "g", "b"), (1, 2, 3))
 
 
 def equal(a: Sample, b: Sample) -> bool:

@@ -87,6 +87,29 @@ def test_reads_pictures_classes_and_truths(folder: Path) -> None:
         dataset.pictures[2]
 
 
+def test_classes_are_chosen_or_made_one(folder: Path) -> None:
+    values = content()
+    values["annotations"].append(
+        {"id": 3, "image_id": 3, "category_id": 90, "bbox": [0, 0, 4, 10], "segmentation": [[0, 0, 4, 0, 4, 10, 0, 10]]}
+    )
+    dataset = read(folder, values)
+    for chosen in (["fig"], ["90"]):
+        figs = dataset.only(chosen)
+        assert (figs.category_ids, figs.class_names) == ((90,), ("fig",))
+        assert [[(t.label, t.box.tolist()) for t in picture.truths] for picture in figs.pictures] == [
+            [(0, [2, 2, 8, 8])],
+            [(0, [0, 0, 4, 10])],
+        ]
+    dates = dataset.only(["date"])
+    assert [len(picture.truths) for picture in dates.pictures] == [1, 0], "a picture without any stays, as background"
+    assert dates.pictures[0].truths[0].rle(10, 20) == dataset.pictures[0].truths[1].rle(10, 20)
+    objects = dataset.class_agnostic()
+    assert (objects.category_ids, objects.class_names) == ((1,), ("object",))
+    assert [[t.label for t in picture.truths] for picture in objects.pictures] == [[0, 0], [0]]
+    with pytest.raises(UserError, match=r"truth\.json: has no class 'plum'; its classes are date, fig"):
+        dataset.only(["fig", "plum"])
+
+
 def test_segmentations_of_every_form_keep_their_pixels(folder: Path) -> None:
     """Annotations out of the pictures' order: polygons of several parts, and RLEs compressed and not, crowds or not."""
     values = content()

@@ -141,6 +141,13 @@ def test_classes_are_chosen_by_name_or_id(crowded: Path) -> None:
         evaluate(results, crowded, classes=["a", "c"])
 
 
+def test_class_agnostic_scores_do_not_ask_what_was_found(crowded: Path) -> None:
+    mistaken = [{**result, "category_id": 11 - result["category_id"]} for result in EVERYTHING]
+    assert evaluate(mistaken, crowded)["segm"]["AP"] == 0
+    scores = evaluate(mistaken, crowded, class_agnostic=True)["segm"]
+    assert (scores.class_names, scores.truths.tolist(), scores["AP"]) == (("object",), [3], pytest.approx(1))
+
+
 def test_per_class_means_are_the_numbers_of_all() -> None:
     folder = shared_path("data/coco_eval_oracle")
     scores = evaluate(folder / "instances_val2014_fakesegm100_results.json", folder / "instances_val2014_100.json")
@@ -202,3 +209,4 @@ def test_a_model_of_other_categories_is_refused(model: Model, truth: Path, tmp_p
     cv2.imwrite(str(tmp_path / "1.png"), np.zeros((20, 20, 3), np.uint8))
     with pytest.raises(UserError, match=r"truth\.json: the model detects category ids \[8\] that are not in it"):
         next(detect_dataset(model, truth, tmp_path))
+    assert len(list(detect_dataset(model, truth, tmp_path, class_agnostic=True))) == 1

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 @click.option(
     "--classes", multiple=True, metavar="NAME", help="Score this class alone, by name or id; may be repeated."
 )
+@click.option("--class-agnostic", is_flag=True, help="Take all objects and detections for ones of a single class.")
 @click.option("--per-class", is_flag=True, help="A table of all classes, too.")
 @click.option("--plots", type=Path, metavar="DIR", help="Draw precision over recall, and a confusion matrix.")
 def evaluate(
@@ -54,6 +55,7 @@ def evaluate(
     resume: bool,
     evaluator: str,
     classes: tuple[str, ...],
+    class_agnostic: bool,
     per_class: bool,
     plots: Path | None,
 ) -> None:
@@ -83,6 +85,7 @@ def evaluate(
         require_matplotlib()
         make_folder(plots)
     truth = read_truth(annotations)
+    truth = truth.class_agnostic() if class_agnostic else truth
     scored = truth.only(classes)
     if results is not None:
         found = read_results(results, truth)
@@ -91,7 +94,7 @@ def evaluate(
         assert images is not None
         with process_group(find_device(device)) as place, results_path(results_file) as path:
             model = load(weights, place, config)
-            dataset = read_pictures(model, annotations, images)
+            dataset = read_pictures(model, annotations, images, class_agnostic)
             detect_to_file(model, dataset, path, batch_size=batch_size, workers=workers, resume=resume)
             if not is_main():
                 return

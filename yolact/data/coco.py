@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from yolact.data._annotations import read_truths
 from yolact.data._fields import NotValid, field, integer
 from yolact.data.faults import Fault, FaultKind, OnFault
-from yolact.data.records import Picture, Pictures, Ragged
+from yolact.data.records import Pictures, Ragged
 from yolact.errors import UserError
 
+OBJECT, OBJECT_ID = "object", 1  # the one class of class-agnostic training and evaluation
 MAX_SIDE = 32_766  # OpenCV warps no larger picture
 
 
@@ -23,13 +25,39 @@ MAX_SIDE = 32_766  # OpenCV warps no larger picture
 class CocoDataset:
     """The pictures and classes of one annotation file."""
 
-    pictures: Sequence[Picture]  # in the file's order
+    path: Path
+    pictures: Pictures  # in the file's order
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]  # the data set's own ids, rising, gaps allowed; label i is category_ids[i]
     faults: tuple[Fault, ...] = ()  # of what was left out
 
     def __len__(self) -> int:
         return len(self.pictures)
+
+    def only(self, classes: Sequence[str]) -> CocoDataset:
+        """The same pictures with the objects of some classes alone, each class given by its name or its id.
+
+        Raises:
+            UserError: there is no such class.
+        """
+        ids = choose_classes(self.path, dict(zip(self.category_ids, self.class_names, strict=True)), classes)
+        kept = np.array([label for label, id in enumerate(self.category_ids) if id in ids])
+        return replace(
+            self,
+            pictures=self.pictures.relabelled(np.searchsorted(kept, self._labels), np.isin(self._labels, kept)),
+            class_names=tuple(self.class_names[label] for label in kept),
+            category_ids=tuple(self.category_ids[label] for label in kept),
+        )
+
+    def class_agnostic(self) -> CocoDataset:
+        """The same pictures and objects, all of one class."""
+        labels = np.zeros_like(self._labels)
+        pictures = self.pictures.relabelled(labels, np.ones(len(labels), bool))
+        return replace(self, pictures=pictures, class_names=(OBJECT,), category_ids=(OBJECT_ID,))
+
+    @property
+    def _labels(self) -> NDArray[np.int64]:
+        return self.pictures.truths.labels
 
 
 def read_coco(
@@ -54,7 +82,7 @@ def read_coco(
     path = Path(annotations)
     content = read_json(path)
     try:
-        dataset = _parse(content, Path(images), truths)
+        dataset = _parse(path, content, Path(images), truths)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     stopping = [fault for fault in dataset.faults if fault.kind.stops]
@@ -62,6 +90,22 @@ def read_coco(
         others = f" (one of {len(stopping)} faults; `yolact data check` tells them all)" if len(stopping) > 1 else ""
         raise UserError(f"{path}: {stopping[0].text}{others}")
     return dataset
+
+
+def choose_classes(path: Path, names: Mapping[int, str], classes: Sequence[str]) -> set[int]:
+    """The category ids of classes given by name or by id.
+
+    Args:
+        path: the file that has them, for messages.
+        names: those there are, by id.
+
+    Raises:
+        UserError: there is no such class.
+    """
+    known = {str(id): id for id in names} | {name: id for id, name in names.items()}
+    if unknown := [name for name in classes if name not in known]:
+        raise UserError(f"{path}: has no class {unknown[0]!r}; its classes are {', '.join(names.values())}")
+    return {known[name] for name in classes}
 
 
 def read_json(path: Path) -> Any:
@@ -78,7 +122,7 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}: is not JSON ({error})") from None
 
 
-def _parse(content: Any, folder: Path, with_truths: bool) -> CocoDataset:
+def _parse(path: Path, content: Any, folder: Path, with_truths: bool) -> CocoDataset:
     for key in ("images", "categories", *(["annotations"] if with_truths else [])):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
             raise UserError(f"holds no list {key!r}, so it is no COCO annotation file")
@@ -97,7 +141,7 @@ def _parse(content: Any, folder: Path, with_truths: bool) -> CocoDataset:
     records = content["annotations"] if with_truths else []
     truths, counts = read_truths(records, row_of, label_of, sizes, faults)
     pictures = Pictures(folder, ids, sizes, file_names, truths, np.concatenate([[0], np.cumsum(counts)]))
-    return CocoDataset(pictures, tuple(names.values()), tuple(names), tuple(faults))
+    return CocoDataset(path, pictures, tuple(names.values()), tuple(names), tuple(faults))
 
 
 def _read_categories(records: list[Any]) -> dict[int, str]:

@@ -7,7 +7,7 @@ worker processes, and shared with forked ones for good, since nobody counts refe
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -164,3 +164,8 @@ class Pictures(Sequence[Picture]):
             width,
             tuple(self.truths.truth(row, height, width) for row in rows),
         )
+
+    def relabelled(self, labels: NDArray[np.int64], keep: NDArray[np.bool_]) -> Pictures:
+        """The same pictures with new labels [N] of their objects, of which some [N] are kept."""
+        truths = replace(self.truths, labels=labels).take(np.flatnonzero(keep))
+        return replace(self, truths=truths, offsets=np.concatenate([[0], np.cumsum(keep)])[self.offsets])

@@ -52,6 +52,7 @@ def evaluate(
     *,
     evaluator: str = "pycocotools",
     classes: Sequence[str] = (),
+    class_agnostic: bool = False,
 ) -> dict[str, Scores]:
     """Score a COCO results list against the truth.
 
@@ -60,6 +61,7 @@ def evaluate(
         annotations: the truth, a JSON file in COCO's format.
         evaluator: the package that counts, one of EVALUATORS; they give the same numbers, the later ones sooner.
         classes: names or ids of those to score; all when empty.
+        class_agnostic: take all objects, and all detections, for ones of a single class, "object".
 
     Returns:
         "bbox" and "segm", each where the results have it. The area of a detection is its box's in "bbox", its mask's
@@ -70,6 +72,7 @@ def evaluate(
             tells how), there is no such class, or the evaluator is not installed.
     """
     truth = read_truth(annotations)
+    truth = truth.class_agnostic() if class_agnostic else truth
     return score(truth.only(classes), read_results(results, truth), evaluator)
 
 

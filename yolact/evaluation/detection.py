@@ -23,7 +23,13 @@ SCORE_THRESHOLD = 0.05  # what the published numbers were counted at
 
 
 def detect_dataset(
-    model: Model, annotations: str | Path, images: str | Path, batch_size: int = 1, *, workers: int = 2
+    model: Model,
+    annotations: str | Path,
+    images: str | Path,
+    batch_size: int = 1,
+    *,
+    workers: int = 2,
+    class_agnostic: bool = False,
 ) -> Iterator[list[dict[str, Any]]]:
     """Detect on every picture of a data set, for `evaluate`: at most 100 a picture, scores above 0.05.
 
@@ -33,6 +39,7 @@ def detect_dataset(
         images: the folder that its file names are relative to.
         batch_size: pictures that go through the network together.
         workers: threads that read pictures.
+        class_agnostic: the results will be scored so, whatever categories the model has.
 
     Yields:
         COCO results, a list for each picture, in the file's order.
@@ -40,16 +47,18 @@ def detect_dataset(
     Raises:
         UserError: the file or a picture does not read, or the model was trained for other categories.
     """
-    dataset = read_pictures(model, annotations, images)
+    dataset = read_pictures(model, annotations, images, class_agnostic)
     for _, results in detect_pictures(model, dataset.pictures, batch_size, workers):
         yield results
 
 
-def read_pictures(model: Model, annotations: str | Path, images: str | Path) -> CocoDataset:
+def read_pictures(
+    model: Model, annotations: str | Path, images: str | Path, class_agnostic: bool = False
+) -> CocoDataset:
     """The pictures of a data set that a model can be evaluated on; `detect_dataset` tells what it raises."""
     dataset = read_coco(annotations, images, truths=False)
     unknown = sorted(set(model.config.category_ids) - set(dataset.category_ids))
-    if unknown:
+    if unknown and not class_agnostic:
         raise UserError(f"{annotations}: the model detects category ids {unknown} that are not in it")
     return dataset
 

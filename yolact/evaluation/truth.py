@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from yolact import mask
-from yolact.data.coco import read_json
+from yolact.data.coco import OBJECT, OBJECT_ID, choose_classes, read_json
 from yolact.errors import UserError
 
 Record = dict[str, Any]  # an object of COCO's JSON
@@ -24,6 +24,7 @@ class GroundTruth:
     sizes: dict[int, tuple[int, int]]  # (height, width) by picture id, in the file's order
     categories: dict[int, str]  # names by id, ids rising
     annotations: list[Record]  # id from 1, image_id, category_id, bbox, area, iscrowd; a segmentation is an RLE
+    is_class_agnostic: bool = False  # then results of whatever category are of the one class there is
 
     def only(self, classes: Sequence[str]) -> GroundTruth:
         """The truth of some classes, each given by its name or its id; of all when none is given.
@@ -33,16 +34,17 @@ class GroundTruth:
         """
         if not classes:
             return self
-        known = {str(id): id for id in self.categories} | {name: id for id, name in self.categories.items()}
-        if unknown := [name for name in classes if name not in known]:
-            names = ", ".join(self.categories.values())
-            raise UserError(f"{self.path}: has no class {unknown[0]!r}; its classes are {names}")
-        chosen = {known[name] for name in classes}
+        chosen = choose_classes(self.path, self.categories, classes)
         return replace(
             self,
             categories={id: name for id, name in self.categories.items() if id in chosen},
             annotations=[record for record in self.annotations if record["category_id"] in chosen],
         )
+
+    def class_agnostic(self) -> GroundTruth:
+        """The same objects, all of one class, as results will be."""
+        annotations = [{**record, "category_id": OBJECT_ID} for record in self.annotations]
+        return replace(self, categories={OBJECT_ID: OBJECT}, annotations=annotations, is_class_agnostic=True)
 
 
 def read_truth(annotations: str | Path) -> GroundTruth:
@@ -153,6 +155,8 @@ def _place(record: Record, truth: GroundTruth) -> Record:
     place = {key: _integer(record, key) for key in ("image_id", "category_id")}
     if place["image_id"] not in truth.sizes:
         raise UserError(f"image_id {place['image_id']} is not among the truth's pictures")
+    if truth.is_class_agnostic:
+        place["category_id"] = OBJECT_ID
     if place["category_id"] not in truth.categories:
         raise UserError(f"category_id {place['category_id']} is not among the truth's categories")
     return place
