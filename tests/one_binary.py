@@ -44,6 +44,11 @@ def right_operators() -> dict[str, bool]:
     run_lengths = reference.encode_run_lengths(masks.flatten(0, 1))
     pictures = torch.randint(0, 256, (2, 31, 17, 3), dtype=torch.uint8, generator=random)
     resized = (pictures, 33, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    rows = torch.arange(80)
+    truths = (rows // 40, rows, boxes.flatten(0, 1), torch.rand(80, 17, 19, generator=random) < 0.5)
+    inputs = [masks_from[0].requires_grad_(), masks_from[1].flatten(0, 1).requires_grad_()]
+    loss, expected_loss = ops.mask_loss(*inputs, *truths), reference.mask_loss(*inputs, *truths)
+    gradients, expected_gradients = (torch.autograd.grad(one.sum(), inputs) for one in (loss, expected_loss))
     coco = [mask.encode(np.asfortranarray(one.numpy())) for one in masks.flatten(0, 1)]
     return {
         "fast_nms": agree(ops.fast_nms(boxes, scores), reference.fast_nms(boxes, scores), rtol=0, atol=0),
@@ -56,6 +61,8 @@ def right_operators() -> dict[str, bool]:
         "encode_run_lengths": agree(ops.encode_run_lengths(masks.flatten(0, 1)), run_lengths),
         "decode_run_lengths": torch.equal(ops.decode_run_lengths(run_lengths), masks.flatten(0, 1)),
         "gather_run_lengths": [one["counts"].encode() for one in run_lengths.to_coco()] == [c["counts"] for c in coco],
+        "mask_loss": torch.allclose(loss, expected_loss, rtol=1e-5),
+        "mask_loss_backward": all(map(torch.allclose, gradients, expected_gradients, (1e-4, 1e-4), (1e-4, 1e-4))),
         "preprocess": torch.allclose(ops.preprocess(*resized), reference.preprocess(*resized), atol=1e-2),
     }
 

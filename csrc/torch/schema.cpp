@@ -27,6 +27,12 @@ YOLACT_STABLE_LIBRARY(YOLACT_LIBRARY, m) {
       "decode_run_lengths(Tensor data, Tensor length, Tensor needed, Tensor sizes, SymInt[2] size)"
       " -> (Tensor masks, Tensor error)");
   m.def("gather_run_lengths(Tensor data, Tensor length, Tensor needed, Tensor size, Tensor(a!) out) -> ()");
+  m.def(
+      "mask_loss(Tensor prototypes, Tensor coefficients, Tensor picture, Tensor truth, Tensor boxes, Tensor masks, *,"
+      " float padding) -> Tensor");
+  m.def(
+      "mask_loss_backward(Tensor loss_gradient, Tensor prototypes, Tensor coefficients, Tensor picture, Tensor truth,"
+      " Tensor boxes, Tensor masks, *, float padding) -> (Tensor prototypes, Tensor coefficients)");
   m.def("preprocess(Tensor pictures, SymInt[2] size, float[3] mean, float[3] std, *, bool round_to_uint8) -> Tensor");
   m.def("current_stream(int device) -> int");
 }

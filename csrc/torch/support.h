@@ -94,12 +94,22 @@ inline void check_size(int64_t height, int64_t width, const char* name, int64_t 
                   " must have fewer than 2**32 pixels, and 2**30 a side, got ", height, " x ", width);
 }
 
-// A contiguous tensor of unwritten memory beside `like`. By the shim itself: the C++ twin of it looks the operator up
-// by name at every call, which takes longer than a small kernel.
-inline Tensor empty_on(const Tensor& like, std::initializer_list<int64_t> size, ScalarType type) {
+// A tensor of unwritten memory beside `like`. By the shim itself: the C++ twin of it looks the operator up by name at
+// every call, which takes longer than a small kernel.
+inline Tensor empty_strided_on(const Tensor& like, std::initializer_list<int64_t> size, const int64_t* strides,
+                               ScalarType type) {
   int32_t device_type, device_index;
   TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device_type));
   TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(like.get(), &device_index));
+  AtenTensorHandle tensor;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(static_cast<int64_t>(size.size()), size.begin(), strides,
+                                                  torch::stable::detail::to<int32_t>(torch::stable::detail::from(type)),
+                                                  device_type, device_index, &tensor));
+  return Tensor(tensor);
+}
+
+// The same, contiguous.
+inline Tensor empty_on(const Tensor& like, std::initializer_list<int64_t> size, ScalarType type) {
   constexpr size_t kMostAxes = 4;
   STD_TORCH_CHECK(size.size() <= kMostAxes, "a tensor of ", size.size(), " axes");
   int64_t strides[kMostAxes], stride = 1;
@@ -107,11 +117,7 @@ inline Tensor empty_on(const Tensor& like, std::initializer_list<int64_t> size, 
     strides[axis] = stride;
     stride *= size.begin()[axis] > 1 ? size.begin()[axis] : 1;
   }
-  AtenTensorHandle tensor;
-  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(static_cast<int64_t>(size.size()), size.begin(), strides,
-                                                  torch::stable::detail::to<int32_t>(torch::stable::detail::from(type)),
-                                                  device_type, device_index, &tensor));
-  return Tensor(tensor);
+  return empty_strided_on(like, size, strides, type);
 }
 
 // Torch's own thread pool, so that torch.set_num_threads holds for the kernels too.

@@ -25,11 +25,18 @@ class Call:
 
 def results_of(found: Any) -> tuple[Tensor, ...]:
     """The tensors of a result."""
-    return tuple(getattr(found, field.name) for field in fields(found)) if is_dataclass(found) else (found,)
+    if is_dataclass(found):
+        return tuple(getattr(found, field.name) for field in fields(found))
+    return found if isinstance(found, tuple) else (found,)
 
 
 def decode(data: Tensor, length: Tensor, needed: Tensor, size: Tensor) -> Tensor:
     return ops.decode_run_lengths(ops.RunLengths(data, length, needed, size), (40, 50))
+
+
+def mask_loss_gradients(prototypes: Tensor, coefficients: Tensor, **truths: Tensor) -> tuple[Tensor, ...]:
+    inputs = prototypes.detach().requires_grad_(), coefficients.detach().requires_grad_()
+    return torch.autograd.grad(ops.mask_loss(*inputs, **truths).sum(), inputs)
 
 
 def calls() -> dict[str, Call]:
@@ -46,6 +53,14 @@ def calls() -> dict[str, Call]:
         "boxes": boxes[:, :7].contiguous(),
         "count": torch.tensor([7, 4]),
     }
+    positives = {
+        "prototypes": assembly["prototypes"],
+        "coefficients": torch.randn(9, 8, generator=random),
+        "picture": torch.arange(9) % 2,
+        "truth": torch.arange(9) % 4,
+        "boxes": boxes[0, :4],
+        "masks": torch.rand(4, 12, 15, generator=random) < 0.5,
+    }
     sizes = torch.tensor([[40, 50], [33, 70]])
     pictures = torch.randint(0, 256, (2, 20, 30, 3), dtype=torch.uint8, generator=random)
     return {
@@ -55,6 +70,8 @@ def calls() -> dict[str, Call]:
         "assemble_run_lengths": Call(ops.assemble_run_lengths, assembly | {"sizes": sizes}),
         "encode_run_lengths": Call(ops.encode_run_lengths, {"masks": masks}),
         "decode_run_lengths": Call(decode, {name: getattr(encoded, name) for name in ops.RunLengths.__annotations__}),
+        "mask_loss": Call(ops.mask_loss, positives),
+        "mask_loss_backward": Call(mask_loss_gradients, positives),
         "preprocess": Call(lambda pictures: ops.preprocess(pictures, 24, (1, 2, 3), (4, 5, 6)), {"pictures": pictures}),
     }
 

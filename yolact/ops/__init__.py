@@ -1,4 +1,4 @@
-"""The operators: YOLACT's postprocessing on CPU and CUDA tensors, usable without the model."""
+"""The operators: YOLACT's postprocessing and mask loss on CPU and CUDA tensors, usable without the model."""
 
 from yolact.ops.assemble_masks import assemble_masks
 from yolact.ops.assemble_run_lengths import assemble_run_lengths, prototypes_to_rles
@@ -6,6 +6,7 @@ from yolact.ops.decode_run_lengths import decode_run_lengths
 from yolact.ops.detect import detect
 from yolact.ops.encode_run_lengths import encode_run_lengths, masks_to_rles
 from yolact.ops.fast_nms import fast_nms
+from yolact.ops.mask_loss import mask_loss
 from yolact.ops.postprocess import PictureResults, postprocess
 from yolact.ops.preprocess import preprocess
 from yolact.ops.run_lengths import RunLengths
@@ -19,6 +20,7 @@ __all__ = [
     "detect",
     "encode_run_lengths",
     "fast_nms",
+    "mask_loss",
     "masks_to_rles",
     "postprocess",
     "preprocess",

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from yolact import ops
 from yolact.config import TrainOptions
 from yolact.models.yolact import Yolact
 from yolact.structures import RawOutputs
@@ -58,7 +59,7 @@ def losses(
     masks = positives if options.rescale_sampled_masks else max(totals.masks, 1)
     deltas = raw.box_deltas.flatten(0, 1).index_select(0, assignment.positive)
     coefficients = raw.mask_coefficients.flatten(0, 1).index_select(0, assignment.drawn)
-    mask = mask_loss(
+    mask = ops.mask_loss(
         raw.prototypes, coefficients, assignment.picture, assignment.truth, assignment.boxes, assignment.masks
     )
     box = F.smooth_l1_loss(deltas.float(), assignment.deltas, reduction="sum")
@@ -94,33 +95,6 @@ def classification_loss(
     )
     positive, negative = entropy.split([len(assignment.positive), hardest.numel()])
     return positive.sum() + negative.where(counted.flatten(), 0).sum()
-
-
-def mask_loss(
-    prototypes: Tensor,  # [B, h, w, K]
-    coefficients: Tensor,  # [D, K] of the positives drawn
-    picture: Tensor,  # [D] int64, rising
-    truth: Tensor,  # [D] int64, which box and mask each answers for
-    boxes: Tensor,  # [T, 4] xyxy, fractions
-    masks: Tensor,  # [T, h, w] bool
-) -> Tensor:  # [D] float32
-    """Binary cross entropy of each assembled mask inside its true box, over the box's area in prototype cells."""
-    batch, h, w, _ = prototypes.shape
-    boxes = boxes.index_select(0, truth) * boxes.new_tensor((w, h, w, h))
-    x1, y1, x2, y2 = boxes.unbind(1)
-    columns = torch.arange(w, device=boxes.device)
-    rows = torch.arange(h, device=boxes.device)
-    # Cropped as the predictions are: by the box, a cell wider on every side.
-    inside_x = (columns >= (x1 - 1).clamp(min=0)[:, None]) & (columns < (x2 + 1).clamp(max=w)[:, None])  # [D, w]
-    inside_y = (rows >= (y1 - 1).clamp(min=0)[:, None]) & (rows < (y2 + 1).clamp(max=h)[:, None])  # [D, h]
-    wanted = masks.index_select(0, truth).float()  # [D, h, w]
-    by_picture = coefficients.float().split(torch.bincount(picture, minlength=batch).tolist())
-    logits = torch.cat([c @ p.flatten(0, 1).T for c, p in zip(by_picture, prototypes.float(), strict=True)])
-    logits = logits.view(-1, h, w)
-    entropy = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
-    # The original takes it from probabilities: one that rounds to 0 or 1 and is wrong costs 100 and has no gradient.
-    entropy = entropy.masked_fill((torch.sigmoid(logits) - wanted).abs() == 1, 100.0)
-    return torch.einsum("phw,ph,pw->p", entropy, inside_y.float(), inside_x.float()) / ((x2 - x1) * (y2 - y1))
 
 
 def semantic_loss(

@@ -3,6 +3,7 @@
 from yolact.ops.reference.assemble import assemble_masks, assemble_run_lengths
 from yolact.ops.reference.detect import detect
 from yolact.ops.reference.fast_nms import fast_nms
+from yolact.ops.reference.mask_loss import mask_loss
 from yolact.ops.reference.preprocess import preprocess
 from yolact.ops.reference.run_lengths import decode_run_lengths, encode_run_lengths, gather_run_lengths
 
@@ -14,5 +15,6 @@ __all__ = [
     "encode_run_lengths",
     "fast_nms",
     "gather_run_lengths",
+    "mask_loss",
     "preprocess",
 ]
