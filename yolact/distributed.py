@@ -15,6 +15,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from yolact.errors import UserError
+
 T = TypeVar("T")
 
 TIMEOUT = timedelta(hours=2)  # one process evaluates while the others wait
@@ -48,8 +50,11 @@ def process_group(device: torch.device) -> Iterator[torch.device]:
     if device.type == "cuda":
         if device.index is None:
             device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        if device.index >= torch.cuda.device_count():
+            raise UserError(f"process {os.environ['RANK']} has no GPU: there is no {device} here; start fewer")
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
+    # What the host has to know goes through gloo, and no process waits for its GPU to learn it.
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
     try:
         yield device
     finally:
@@ -63,6 +68,15 @@ def sum_over_processes(value: Tensor) -> Tensor:
     return value
 
 
+def max_over_processes(value: int) -> int:
+    """The largest of the processes' numbers."""
+    if world_size() == 1:
+        return value
+    largest = torch.tensor(value)
+    dist.all_reduce(largest, dist.ReduceOp.MAX)
+    return int(largest)
+
+
 def gather_from_processes(value: T) -> list[T]:
     """What each process passed, in the order of their ranks; every process gets the list."""
     if world_size() == 1:
@@ -70,6 +84,31 @@ def gather_from_processes(value: T) -> list[T]:
     values: list[Any] = [None] * world_size()
     dist.all_gather_object(values, value)
     return values
+
+
+@contextmanager
+def failing_together() -> Iterator[None]:
+    """All processes come here, and a UserError in one of them ends them all."""
+    fault: UserError | None = None
+    try:
+        yield
+    except UserError as error:
+        fault = error
+    raise_together(fault)
+
+
+def raise_together(fault: UserError | None) -> None:
+    """Raise in all processes what one of them passes; only the main one tells it.
+
+    Raises:
+        UserError: the first of the faults, in the main process.
+        SystemExit: in the others, with the status that the fault of a user's has.
+    """
+    faults = [told for told in gather_from_processes(None if fault is None else str(fault)) if told is not None]
+    if faults and not is_main():
+        raise SystemExit(2)
+    if faults:
+        raise fault or UserError(faults[0])
 
 
 def wait_for_processes() -> None:

@@ -17,13 +17,13 @@ from conftest import skip_or_fail
 from yolact.config import AnchorOptions, Config, FPNOptions, TrainOptions, get_config
 from yolact.data.augment import Augmentation
 from yolact.errors import UserError
-from yolact.models.checkpoint import read_checkpoint
+from yolact.models.checkpoint import read_checkpoint, save_checkpoint
 from yolact.models.efficientnet_lite import imagenet_weights
 from yolact.models.start import load_backbone
 from yolact.models.yolact import Yolact
-from yolact.train.engine import freeze_to_c4, make_optimizer, train
+from yolact.train.build import freeze_to_c4
+from yolact.train.engine import train
 from yolact.train.recipe import Recipe, rate_at, scale_to_batch
-from yolact.train.state import RunState
 
 TINY = replace(
     get_config("yolact_lite0"),
@@ -137,22 +137,9 @@ def test_each_iteration_is_logged_once(data: Path, tmp_path: Path, monkeypatch: 
     assert [json.loads(line)["iteration"] for line in log.read_text().splitlines()] == [1, 2, 3, 4, 5, 6]
 
 
-def test_a_run_resumes_on_fewer_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    restored: list[int] = []
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
-    monkeypatch.setattr("torch.cuda.get_rng_state_all", lambda: [torch.zeros(1), torch.ones(1)])
-    monkeypatch.setattr("torch.cuda.set_rng_state_all", restored.extend)
-    model = Yolact(TINY)
-    state = RunState({}, model, None, make_optimizer(model))
-    state.save(tmp_path / "checkpoint.pth")
-    state.resume(tmp_path / "checkpoint.pth")
-    assert restored == [torch.zeros(1)]
-
-
-def test_a_log_that_cannot_be_written_is_named(data: Path, tmp_path: Path) -> None:
+def test_a_log_that_is_none_is_named(data: Path, tmp_path: Path) -> None:
     (tmp_path / "run" / "log.jsonl").mkdir(parents=True)
-    with pytest.raises(UserError, match=r"log\.jsonl: cannot be written"):
+    with pytest.raises(UserError, match=r"log\.jsonl: cannot be read \(Is a directory\)"):
         run(data, tmp_path / "run", stop_after=1)
 
 
@@ -247,9 +234,10 @@ def test_a_random_backbone_is_not_frozen(data: Path, tmp_path: Path) -> None:
     lines: list[str] = []
     train(config, data / "truth.json", data, tmp_path / "random", recipe=recipe, iterations=1, log=lines.append)
     assert "batch norm trained, backbone trained" in lines[1]
-    start = tmp_path / "random" / "weights.pth"
+    start = tmp_path / "start.pth"
+    save_checkpoint(start, Yolact(config))
     run(data, tmp_path / "run", recipe, config, iterations=1, weights=start, stop_after=1)
-    first, second = (read_checkpoint(path).state for path in (start, tmp_path / "run" / "weights.pth"))
+    first, second = (read_checkpoint(path).state for path in (start, tmp_path / "run" / "checkpoint.pth"))
     assert torch.equal(first["backbone.conv1.weight"], second["backbone.conv1.weight"])
     assert not torch.equal(first["backbone.layers.3.0.conv1.weight"], second["backbone.layers.3.0.conv1.weight"])
     run(data, tmp_path / "other", recipe, config, weights=start, stop_after=1)

@@ -71,6 +71,10 @@ class SampleStream(torch.utils.data.Dataset[Sample]):
         sample = replace(sample, image=distort(sample.image, options.photometric, rng))
         return sample.select(np.min(sample.boxes[:, 2:] - sample.boxes[:, :2], axis=1) >= self.min_truth_size)
 
+    def picture(self, position: int) -> Picture:
+        """The picture that a sample shows, the first one of a mosaic."""
+        return self.pictures[self._index(position)]
+
     def _index(self, position: int) -> int:
         epoch, place = divmod(position, len(self.pictures))
         if self._order[0] != epoch:

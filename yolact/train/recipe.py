@@ -11,6 +11,8 @@ from yolact.config import TrainOptions
 from yolact.data.augment import Augmentation
 from yolact.errors import UserError
 
+Schedule = Literal["steps", "cosine"]
+
 FREEZE_BELOW = 6  # pictures a batch: fewer have no statistics that batch norm could learn from
 
 
@@ -20,7 +22,7 @@ class Recipe:
 
     augmentation: Augmentation = field(default_factory=Augmentation)
     changes: Mapping[str, Any] = field(default_factory=dict)  # of the configuration's TrainOptions
-    schedule: Literal["steps", "cosine"] = "steps"
+    schedule: Schedule = "steps"
     ema_decay: float | None = None  # of the averaged weights that are kept beside those trained
     # Both only where the backbone starts from weights: what is random must learn.
     freeze_batch_norm: bool | None = None  # None: when a batch has fewer than FREEZE_BELOW pictures
@@ -94,7 +96,7 @@ def scale_to_batch(
     )
 
 
-def rate_at(iteration: int, options: TrainOptions, schedule: Literal["steps", "cosine"]) -> float:
+def rate_at(iteration: int, options: TrainOptions, schedule: Schedule) -> float:
     """The learning rate of an iteration: a linear warm-up, then steps or half a cosine down to a hundredth."""
     if iteration < options.warmup_iterations:
         share = iteration / options.warmup_iterations

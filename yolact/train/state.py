@@ -11,22 +11,28 @@ import torch
 
 from yolact.errors import UserError
 from yolact.models.checkpoint import read_checkpoint, save_checkpoint
-from yolact.models.yolact import Yolact
+from yolact.predictor import Model
 from yolact.train.ema import WeightAverage
 
 
 @dataclass(eq=False)
 class RunState:
-    """A run between two iterations. The samples to come follow from the iteration and the seed alone."""
+    """A run between two iterations.
+
+    The learning rate follows from the iteration alone; the samples to come, and every random choice made for them, from
+    the iteration and the seed. So no schedule, position or generator has a state of its own.
+    """
 
     identity: dict[str, Any]  # what must not change between a run and its continuation
-    model: Yolact
+    model: Model
     average: WeightAverage | None
     optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
     iteration: int = 0  # done so far
+    best: float = -1.0  # the validation's highest mask AP so far
 
     @property
-    def result(self) -> Yolact:
+    def result(self) -> Model:
         """The network to predict with."""
         return self.model if self.average is None else self.average.model
 
@@ -35,11 +41,12 @@ class RunState:
         training = {
             "identity": self.identity,
             "iteration": self.iteration,
-            "model": self.model.state_dict(),
+            # What was trained, where the file's own weights are the average.
+            "model": None if self.average is None else self.model.state_dict(),
             "average_updates": None if self.average is None else self.average.updates,
             "optimizer": self.optimizer.state_dict(),
-            "rng": torch.get_rng_state(),  # draws the masks
-            "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "scaler": self.scaler.state_dict(),
+            "best": self.best,
         }
         save_checkpoint(path, self.result, training=training)
 
@@ -53,18 +60,20 @@ class RunState:
         saved = checkpoint.training
         if saved is None:
             raise UserError(f"{path}: holds weights but no state of a run to resume")
-        differences = list(_differences(saved["identity"], self.identity))
+        differences = list(_differences(saved.get("identity"), self.identity))
         if differences:
             raise UserError(f"{path}: the run began otherwise: {'; '.join(differences)}")
-        self.model.load_state_dict(saved["model"])
-        if self.average is not None:
-            self.average.model.load_state_dict(checkpoint.state)
-            self.average.updates = saved["average_updates"]
-        self.optimizer.load_state_dict(saved["optimizer"])
-        torch.set_rng_state(saved["rng"])
-        if torch.cuda.is_available():
-            torch.cuda.set_rng_state_all(saved["cuda_rng"][: torch.cuda.device_count()])
-        self.iteration = saved["iteration"]
+        try:
+            self.model.load_state_dict(checkpoint.state if self.average is None else saved["model"])
+            if self.average is not None:
+                self.average.model.load_state_dict(checkpoint.state)
+                self.average.updates = saved["average_updates"]
+            self.optimizer.load_state_dict(saved["optimizer"])
+            if saved["scaler"]:  # none of a run in another precision
+                self.scaler.load_state_dict(saved["scaler"])
+            self.iteration, self.best = saved["iteration"], saved["best"]
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise UserError(f"{path}: its state of a run does not read ({error})") from error
 
 
 def _differences(before: Any, now: Any, name: str = "") -> Iterator[str]:

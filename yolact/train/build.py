@@ -1,0 +1,130 @@
+"""What a run is made of before its first step: the numbers it goes by, the network and what trains it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from yolact.config import Config, TrainOptions
+from yolact.data.coco import CocoDataset
+from yolact.distributed import world_size
+from yolact.errors import UserError
+from yolact.models.darknet import DarkNet53
+from yolact.models.efficientnet_lite import EfficientNetLite0
+from yolact.models.resnet import ResNet
+from yolact.models.start import start_from
+from yolact.predictor import Model
+from yolact.train.ema import WeightAverage
+from yolact.train.recipe import FREEZE_BELOW, Recipe
+from yolact.train.state import RunState
+from yolact.train.step import HALF, Precision, TrainStep
+
+
+def check_machine(precision: Precision, device: torch.device) -> None:
+    """Refuse what cannot be computed here.
+
+    Raises:
+        UserError: there is no such precision, or not on this device.
+    """
+    if precision not in ("fp32", *HALF):
+        raise UserError(f"precision {precision!r} is unknown; choose fp32, bf16 or fp16")
+    if precision == "fp16" and device.type != "cuda":
+        raise UserError("precision 'fp16' needs a GPU; 'bf16' and 'fp32' work on a CPU too")
+
+
+def part_of_batch(batch_size: int, accumulate: int) -> int:
+    """Pictures that a process takes at a time.
+
+    Raises:
+        UserError: the batch does not divide.
+    """
+    part, rest = divmod(batch_size, world_size() * accumulate)
+    if rest:
+        raise UserError(
+            f"a batch of {batch_size} does not divide into {world_size()} processes times {accumulate} parts"
+        )
+    return part
+
+
+def told_scaling(own: TrainOptions, options: TrainOptions) -> str:
+    """What another batch size, rate or length makes of a recipe's numbers, in a line."""
+    changes = [
+        f"{name} {after} instead of {before}"
+        for name, before, after in (
+            ("batch", own.batch_size, options.batch_size),
+            ("rate", f"{own.learning_rate:g}", f"{options.learning_rate:g}"),
+            ("length", f"{own.length} {own.unit}", f"{options.length} {options.unit}"),
+            ("steps at", own.steps, options.steps),
+            ("warm-up", own.warmup_iterations, options.warmup_iterations),
+        )
+        if before != after
+    ]
+    return f"the recipe's numbers scaled: {', '.join(changes)}"
+
+
+def build(
+    config: Config,
+    recipe: Recipe,
+    dataset: CocoDataset,
+    weights: str | Path | None,
+    *,
+    seed: int,
+    device: torch.device,
+    part: int,  # pictures that a process takes at a time
+    precision: Precision,
+    channels_last: bool,
+    compiled: bool,
+    resume: Path | None,  # a checkpoint to go on from
+) -> tuple[RunState, TrainStep, list[str]]:
+    """The network and what trains it, and lines that tell of them."""
+    torch.default_generator.manual_seed(seed)
+    pretrained = weights is not None or config.backbone == "efficientnet_lite0"
+    synchronised = device.type == "cuda" and world_size() > 1  # batch norm's statistics; torch can on GPUs alone
+    freeze = recipe.freeze_batch_norm
+    if freeze is None:
+        freeze = part * (world_size() if synchronised else 1) < FREEZE_BELOW
+    model = Model(config, freeze_batch_norm=pretrained and freeze)
+    lines = [] if resume else [start_from(model, weights)]
+    model.to(device).train()
+    frozen = pretrained and recipe.freeze_to_c4
+    if frozen:
+        freeze_to_c4(model.backbone)
+    if synchronised and not model.freeze_batch_norm:
+        nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    step = TrainStep(model, precision, channels_last=channels_last, compiled=compiled)
+    identity = {
+        "config": config.to_dict(),
+        "recipe": asdict(recipe),
+        "seed": seed,
+        "pictures": len(dataset),
+        "pretrained": pretrained,
+        "freeze_batch_norm": model.freeze_batch_norm,
+    }
+    average = WeightAverage(model, recipe.ema_decay) if recipe.ema_decay else None
+    state = RunState(identity, model, average, step.optimizer, step.scaler)
+    if resume:
+        state.resume(resume)
+        lines.append(f"going on from iteration {state.iteration}")
+    options = config.train
+    batch_norm = "frozen" if model.freeze_batch_norm else "trained"
+    if world_size() > 1 and not (synchronised or model.freeze_batch_norm):
+        batch_norm += " with statistics of each process's own"
+    lines.append(
+        f"{config.name}: {len(dataset)} pictures, {config.num_classes} classes, "
+        f"{options.length} iterations of {options.batch_size}, {part} at once in each of {world_size()} processes, "
+        f"rate {options.learning_rate:g}, batch norm {batch_norm}, "
+        f"backbone {'frozen up to C4' if frozen else 'trained'}, {precision} on {device}"
+    )
+    return state, step, lines
+
+
+def freeze_to_c4(backbone: ResNet | DarkNet53 | EfficientNetLite0) -> None:
+    """Take the layers of a backbone up to C4 (lists of blocks unrolled) out of training, batch norm included."""
+    layers: list[nn.Module] = []
+    for child in backbone.children():
+        layers += child if isinstance(child, nn.ModuleList) else [child]
+    for layer in layers[: backbone.layers_to_c4]:
+        layer.eval().requires_grad_(False)
