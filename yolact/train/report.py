@@ -9,14 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from yolact.config import Config
-from yolact.data.augment import Sample
 from yolact.data.samples import SampleStream
+from yolact.data.sheet import draw_sample
 from yolact.distributed import is_main
-from yolact.draw import draw
 from yolact.errors import UserError
 from yolact.files import replacing
 from yolact.pictures import make_folder, write_picture
@@ -70,14 +68,8 @@ class FiniteGuard:
         pictures = []
         for position in range(iteration * batch_size, (iteration + 1) * batch_size):
             picture = self.stream.picture(position)
-            write_picture(folder / f"{position}.png", self._drawn(self.stream[position]))
+            write_picture(folder / f"{position}.png", draw_sample(self.stream[position], self.config.class_names))
             pictures.append({"sample": f"{position}.png", "picture": picture.id, "file": str(picture.path)})
         values = {name: value if math.isfinite(value) else str(value) for name, value in facts.items()}
         with replacing(folder / "report.json") as file:
             file.write(json.dumps({**values, "pictures": pictures}, indent=1).encode())
-
-    def _drawn(self, sample: Sample) -> np.ndarray:
-        labels, crowd = sample.labels.tolist(), sample.crowd.tolist()
-        names = self.config.class_names
-        texts = [names[label] + " (crowd)" * of_many for label, of_many in zip(labels, crowd, strict=True)]
-        return draw(sample.image, sample.masks, sample.boxes, labels, texts)
