@@ -122,9 +122,8 @@ def _score(truth: GroundTruth, results: Sequence[Record], kind: str, evaluator: 
         return index
 
     with contextlib.redirect_stdout(io.StringIO()):  # they tell their progress
-        # Copies, because evaluators write into what they are given.
         annotations = indexed([_copy(annotation) for annotation in truth.annotations])
-        detections = indexed([_detection(id, result, KINDS[kind]) for id, result in enumerate(results, 1)])
+        detections = indexed(_detections(results, KINDS[kind]))
         evaluation = COCOeval(annotations, detections, kind)
         evaluation.evaluate()
         evaluation.accumulate()
@@ -138,15 +137,19 @@ def _score(truth: GroundTruth, results: Sequence[Record], kind: str, evaluator: 
     )
 
 
-def _copy(annotation: Record) -> Record:
-    return {key: dict(value) if key == "segmentation" else value for key, value in annotation.items()}
-
-
-def _detection(id: int, result: Record, key: str) -> Record:
-    """A result as an annotation with the area that its kind counts by."""
+def _detections(results: Sequence[Record], key: str) -> list[Record]:
+    """Results as annotations with the area that their kind counts by."""
     if key == "bbox":
-        area = result["bbox"][2] * result["bbox"][3]
+        areas = np.array([result["bbox"][2] * result["bbox"][3] for result in results])
     else:
-        area = float(mask.area(result["segmentation"]))
-    alone = {name: result[name] for name in ("image_id", "category_id", "score", key)}
-    return {**_copy(alone), "id": id, "area": area, "iscrowd": 0}
+        areas = np.asarray(mask.area([result["segmentation"] for result in results]))
+    names = ("image_id", "category_id", "score", key)
+    return [
+        _copy({**{name: result[name] for name in names}, "id": id, "area": area, "iscrowd": 0})
+        for id, (result, area) in enumerate(zip(results, areas.astype(float).tolist(), strict=True), 1)
+    ]
+
+
+def _copy(record: Record) -> Record:
+    """Evaluators write into records and into their masks."""
+    return {**record, **({"segmentation": dict(record["segmentation"])} if "segmentation" in record else {})}

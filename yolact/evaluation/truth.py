@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from yolact import mask
 from yolact.data.coco import OBJECT, OBJECT_ID, choose_classes, read_json
 from yolact.errors import UserError
 
 Record = dict[str, Any]  # an object of COCO's JSON
+
+_NUMBERS = (float, int, np.floating, np.integer)
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,7 +191,7 @@ def _record(value: Any) -> Record:
 
 def _integer(record: Record, key: str) -> int:
     value = record.get(key)
-    if not isinstance(value, Integral) or isinstance(value, bool):
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
         raise UserError(f"{key} is {value!r:.80}, wanted a whole number")
     return int(value)
 
@@ -213,6 +216,6 @@ def _box(record: Record) -> list[float]:
 
 def _is_finite(value: Any) -> bool:
     try:
-        return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+        return isinstance(value, _NUMBERS) and not isinstance(value, bool) and math.isfinite(value)
     except OverflowError:  # an integer beyond every float
         return False
