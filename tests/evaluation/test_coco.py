@@ -129,6 +129,31 @@ def test_crowds_and_pictures_without_truths(
         assert scores[kind]["AP"] == pytest.approx(np.mean(ap))
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_evaluators_agree(seed: int, tmp_path: Path) -> None:
+    """On rectangles of any size, empty ones too, of which some are crowds; scores tie."""
+    random = np.random.default_rng(seed)
+    ids, categories = range(3), (3, 8, 5)
+
+    def rectangle(**fields: Any) -> dict[str, Any]:
+        x, y, width, height = random.integers(0, 20, 4).tolist()
+        place = {"image_id": int(random.choice(ids)), "category_id": int(random.choice(categories))}
+        return {**place, "bbox": [x, y, width, height], "segmentation": rle(x, y, width, height), **fields}
+
+    annotations = [rectangle(id=id, iscrowd=int(random.random() < 0.2)) for id in range(20)]
+    results = [rectangle(score=score) for score in random.random(30).round(1).tolist()]
+    for annotation, score in zip(annotations, random.random(12).round(1).tolist(), strict=False):
+        results.append({**{key: annotation[key] for key in results[0] if key != "score"}, "score": score})
+    content = {**CROWDED, "images": [{"id": id, "height": 20, "width": 20} for id in ids], "annotations": annotations}
+    (tmp_path / "truth.json").write_text(json.dumps(content))
+    first, *others = (evaluate(results, tmp_path / "truth.json", evaluator=evaluator) for evaluator in EVALUATORS)
+    for other in others:
+        for kind in ("bbox", "segm"):
+            assert 0 < first[kind]["AP"] < 1
+            assert list(other[kind].values()) == pytest.approx(list(first[kind].values()), abs=1e-9)
+            np.testing.assert_allclose(other[kind].precision, first[kind].precision, atol=1e-9)
+
+
 def test_classes_are_chosen_by_name_or_id(crowded: Path) -> None:
     results = EVERYTHING + WRONG
     for chosen in (["a"], ["3"]):

@@ -81,12 +81,12 @@ def evaluate(
     if resume and results_file is None:
         raise UserError("--resume goes with --json, beside which a run that was broken off has left its parts")
     load_evaluator(evaluator)  # whatever can fail is told before the work
-    if plots is not None:
-        require_matplotlib()
-        make_folder(plots)
     truth = read_truth(annotations)
     truth = truth.class_agnostic() if class_agnostic else truth
     scored = truth.only(classes)
+    if plots is not None:
+        require_matplotlib()
+        make_folder(plots)
     if results is not None:
         found = read_results(results, truth)
     else:
