@@ -91,7 +91,9 @@ def read_picture(path: str | os.PathLike[str], *, upright: bool = True) -> np.nd
     try:
         with Image.open(path) as image:
             image.load()
-            return _to_rgb(ImageOps.exif_transpose(image) if upright else image)
+            if upright:
+                ImageOps.exif_transpose(image, in_place=True)
+            return _to_rgb(image)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     except UnidentifiedImageError as error:

@@ -7,7 +7,10 @@ rasterised once, at the size wanted.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -16,7 +19,8 @@ from numpy.typing import NDArray
 from yolact import mask
 from yolact.data.records import Picture, Truth
 
-CROP_OVERLAPS = (None, 0.1, 0.3, 0.5, 0.7, 0.9)  # None: the whole picture; else what the best box must overlap by
+# What a crop and every object must overlap by (IoU), drawn at random; None: the whole picture.
+CROP_OVERLAPS = (None, 0.0, 0.1, 0.3, 0.5, 0.7, 0.9)
 CROP_ATTEMPTS = 50
 
 
@@ -27,7 +31,7 @@ class Augmentation:
     photometric: float = 0.5  # probability of each of brightness, contrast, saturation and hue
     expand: float = 0.5  # probability of placing the picture on a larger canvas
     max_expand: float = 4.0  # sides of that canvas, at most, in sides of the picture
-    crop: bool = True  # sample a crop that overlaps an object
+    crop: bool = True  # sample a crop that shows an object's centre
     min_crop: float = 0.3  # sides of a crop, at least, in sides of the picture
     mirror: float = 0.5  # probability
     rotation: float = 0.0  # degrees, at most, either way
@@ -53,6 +57,9 @@ class Sample:
     unreadable: tuple[str, ...] = ()  # pictures that did not read, a line each, for which another one stands
 
     def select(self, keep: NDArray[np.bool_]) -> Sample:
+        """The sample with some of its objects."""
+        if keep.all():  # the masks of a hundred objects are not copied for nothing
+            return self
         return replace(
             self, boxes=self.boxes[keep], labels=self.labels[keep], masks=self.masks[keep], crowd=self.crowd[keep]
         )
@@ -66,21 +73,26 @@ def sample_view(
     fill: tuple[float, float, float],
     rng: np.random.Generator,
 ) -> Sample:
-    """One randomly chosen view of a picture: expand, crop, mirror, rotate, stretched to `size` (height, width).
+    """One randomly chosen view of a picture: distorted, expanded, cropped, mirrored, turned, stretched to `size`.
+
+    The chain is SSD's, as the original and mmdetection have it. Where they differ it is mmdetection's: the original
+    draws a least overlap for the crop and then does not hold to it.
 
     Args:
         pixels: [height, width, 3] uint8, RGB, the picture decoded.
-        fill: the colour of what lies outside the picture, RGB, 0..255.
+        size: height and width.
+        fill: the colour of what lies outside the picture, RGB, 0..255; no distortion changes it.
     """
     window = _expand(picture, options, rng)
-    if options.crop and picture.truths:
-        window = _sample_crop(window, np.stack([t.box for t in picture.truths]), options, rng)
+    if options.crop:
+        boxes = [truth.box for truth in picture.truths if not truth.crowd]
+        window = _sample_crop(window, np.array(boxes, np.float32).reshape(-1, 4), options, rng)
     matrix = window_to_size(window, size)
     if rng.random() < options.mirror:
         matrix = np.array([[-1, 0, size[1]], [0, 1, 0], [0, 0, 1]]) @ matrix
     if options.rotation:
         matrix = _rotation(rng.uniform(-options.rotation, options.rotation), size) @ matrix
-    return render(picture, pixels, matrix, size, fill, options.min_visible)
+    return render(picture, pixels, matrix, size, fill, options.min_visible, partial(distort, options.photometric, rng))
 
 
 def render(
@@ -90,25 +102,29 @@ def render(
     size: tuple[int, int],
     fill: tuple[float, float, float] = (0, 0, 0),
     min_visible: float = 0.0,
+    colour: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] = lambda image: image,  # what becomes of the pixels
 ) -> Sample:
-    """A picture and its objects under an affine map; objects wholly outside are dropped."""
-    height, width = size
-    image = _warp(pixels, matrix, size, cv2.INTER_LINEAR, fill)
-    count = len(picture.truths)
-    boxes = np.zeros((count, 4), np.float32)
-    masks = np.zeros((count, height, width), bool)
-    crowd = np.array([t.crowd for t in picture.truths], bool)
-    for i, truth in enumerate(picture.truths):
-        moved = _move_box(truth.box, matrix)
-        boxes[i] = np.clip(moved, 0, (width, height, width, height))
-        if min(boxes[i, 2:] - boxes[i, :2]) <= 0:
-            continue
-        masks[i] = _rasterise(truth, matrix, size)
-        crowd[i] |= _area(boxes[i]) < min_visible * _area(moved)
-        if not np.array_equal(boxes[i], moved) or matrix[0, 1] or matrix[1, 0]:
-            boxes[i] = _mask_bounds(masks[i])  # the box of what is still seen
-    labels = np.array([t.label for t in picture.truths], np.int64)
-    return Sample(image, boxes, labels, masks, crowd).select(_seen(masks))
+    """A picture and its objects under an affine map; objects of which no pixel is left are dropped.
+
+    A box that is cut, or turned, becomes that of the pixels that are left.
+    """
+    whole = _move_boxes(np.array([truth.box for truth in picture.truths], np.float32).reshape(-1, 4), matrix)
+    boxes = np.clip(whole, 0, (size[1], size[0]) * 2)
+    drawn = {i: _draw(picture.truths[i], matrix, size) for i in np.flatnonzero(_areas(boxes))}
+    drawn = {i: rle for i, rle in drawn.items() if mask.area(rle)}
+    truths, rles = [picture.truths[i] for i in drawn], list(drawn.values())
+    whole, boxes = whole[list(drawn)], boxes[list(drawn)]
+    mostly_cut = _areas(boxes) < min_visible * _areas(whole)
+    for row in np.flatnonzero((boxes != whole).any(1) | _turns(matrix)):
+        y, x, height, width = mask.toBbox(rles[row])
+        boxes[row] = x, y, x + width, y + height
+    return Sample(
+        image=_paint(pixels, matrix, size, fill, colour),
+        boxes=boxes.astype(np.float32),
+        labels=np.array([truth.label for truth in truths], np.int64),
+        masks=mask.decode(rles).T.view(bool) if rles else np.zeros((0, *size), bool),
+        crowd=np.array([truth.crowd for truth in truths], bool) | mostly_cut,
+    )
 
 
 def mosaic(samples: list[Sample], split: tuple[int, int], size: tuple[int, int]) -> Sample:
@@ -152,26 +168,29 @@ def copy_paste(sample: Sample, other: Sample, min_visible: float, rng: np.random
     return Sample(sample.image, **joined, unreadable=sample.unreadable)
 
 
-def distort(image: NDArray[np.uint8], probability: float, rng: np.random.Generator) -> NDArray[np.uint8]:
+def distort(probability: float, rng: np.random.Generator, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Photometric distortion: brightness, contrast (before or after the colours), saturation and hue."""
-    choices = rng.random(5) < probability
-    brightness, contrast, saturation, hue = rng.uniform((-32, 0.5, 0.5, -18), (32, 1.5, 1.5, 18))
-    pixels = image.astype(np.float32)
-    if choices[0]:
-        pixels += np.float32(brightness)
-    contrast_first = choices[4]
-    if choices[1] and contrast_first:
-        pixels *= np.float32(contrast)
-    if choices[2] or choices[3]:
-        hsv = cv2.cvtColor(np.clip(pixels, 0, 255) / np.float32(255), cv2.COLOR_RGB2HSV)
-        if choices[2]:
-            hsv[..., 1] = np.minimum(hsv[..., 1] * np.float32(saturation), 1)
-        if choices[3]:
-            hsv[..., 0] = (hsv[..., 0] + np.float32(hue)) % 360
-        pixels = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB) * np.float32(255)
-    if choices[1] and not contrast_first:
-        pixels *= np.float32(contrast)
-    return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
+    with_brightness, with_contrast, with_saturation, with_hue, contrast_first = rng.random(5) < (
+        *[probability] * 4,
+        0.5,
+    )
+    brightness, contrast, saturation, hue = rng.uniform((-32, 0.5, 0.5, -18), (32, 1.5, 1.5, 18)).astype(np.float32)
+    pixels: NDArray[Any] = image.astype(np.float32)
+    if with_brightness:
+        pixels += brightness
+    if with_contrast and contrast_first:
+        pixels *= contrast
+    if with_saturation or with_hue:
+        hsv = cv2.cvtColor(np.clip(pixels, 0, 255, out=pixels), cv2.COLOR_RGB2HSV)
+        if with_saturation:
+            hsv[..., 1] = np.minimum(hsv[..., 1] * saturation, 1)
+        if with_hue:  # degrees
+            turned = hsv[..., 0] + hue
+            hsv[..., 0] = turned + np.float32(360) * (turned < 0) - np.float32(360) * (turned >= 360)
+        pixels = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
+    if with_contrast and not contrast_first:
+        pixels *= contrast
+    return np.clip(np.rint(pixels, out=pixels), 0, 255, out=pixels).astype(np.uint8)
 
 
 def window_to_size(window: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.float64]:
@@ -193,19 +212,22 @@ def _expand(picture: Picture, options: Augmentation, rng: np.random.Generator) -
 def _sample_crop(
     window: NDArray[np.float64], boxes: NDArray[np.float32], options: Augmentation, rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """A window within `window`, of aspect 1/2 to 2, whose best overlap with a box is at least one drawn at random."""
+    """A window within `window`, of aspect 1/2 to 2, that shows an object's centre and overlaps every object enough.
+
+    Enough is drawn from CROP_OVERLAPS. Where nothing is annotated, any such window will do.
+    """
     extent = window[2:] - window[:2]
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
     while (least := CROP_OVERLAPS[rng.integers(len(CROP_OVERLAPS))]) is not None:
-        for _ in range(CROP_ATTEMPTS):
-            sides = extent * rng.uniform(options.min_crop, 1, 2)
-            if not 0.5 <= sides[0] / sides[1] <= 2:
-                continue
-            corner = window[:2] + rng.random(2) * (extent - sides)
-            crop = np.concatenate([corner, corner + sides])
-            centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-            inside = ((centres > crop[:2]) & (centres < crop[2:])).all(1)
-            if inside.any() and _ious(crop, boxes[inside]).max() >= least:
-                return crop
+        sides = extent * rng.uniform(options.min_crop, 1, (CROP_ATTEMPTS, 2))
+        corners = window[:2] + rng.random((CROP_ATTEMPTS, 2)) * (extent - sides)
+        crops = np.concatenate([corners, corners + sides], axis=1)
+        fit = (sides[:, 0] <= 2 * sides[:, 1]) & (sides[:, 1] <= 2 * sides[:, 0])
+        if len(boxes):
+            inside = np.all((centres > crops[:, None, :2]) & (centres < crops[:, None, 2:]), axis=2)  # [attempts, n]
+            fit &= inside.any(1) & (_ious(crops, boxes).min(1) >= least)
+        if fit.any():
+            return crops[fit.argmax()]
     return window
 
 
@@ -214,49 +236,74 @@ def _rotation(degrees: float, size: tuple[int, int]) -> NDArray[np.float64]:
     return np.vstack([matrix, (0, 0, 1)])
 
 
+def _paint(
+    pixels: NDArray[np.uint8],
+    matrix: NDArray[np.float64],
+    size: tuple[int, int],
+    fill: tuple[float, float, float],
+    colour: Callable[[NDArray[np.uint8]], NDArray[np.uint8]],
+) -> NDArray[np.uint8]:
+    """The picture under the map, coloured, on a canvas of the fill; only the part it covers is computed."""
+    canvas = np.tile(np.full((size[1], 3), np.rint(fill), np.uint8), (size[0], 1, 1))  # whole rows are quicker to copy
+    height, width = pixels.shape[:2]
+    (box,) = _move_boxes(np.array([(0, 0, width, height)], np.float32), matrix)
+    x1, y1, x2, y2 = np.ceil(np.clip(box, 0, (size[1], size[0]) * 2) - 0.5).astype(int)  # pixels whose centres it has
+    region = canvas[y1:y2, x1:x2]
+    if region.size:
+        part = np.array([[1, 0, -x1], [0, 1, -y1], [0, 0, 1]]) @ matrix
+        painted = colour(_warp(pixels, part, region.shape[:2], cv2.INTER_LINEAR, cv2.BORDER_REPLICATE))
+        if _turns(matrix):  # the picture does not fill its box
+            inside = _warp(np.ones((height, width), np.uint8), part, region.shape[:2], cv2.INTER_NEAREST)
+            np.copyto(region, painted, where=inside[..., None].view(bool))
+        else:
+            region[:] = painted
+    return canvas
+
+
 def _warp(
-    pixels: NDArray[np.uint8], matrix: NDArray[np.float64], size: tuple[int, int], how: int, fill: tuple[float, ...]
+    pixels: NDArray[np.uint8],
+    matrix: NDArray[np.float64],
+    size: tuple[int, int],
+    how: int,
+    border: int = cv2.BORDER_CONSTANT,
 ) -> NDArray[np.uint8]:
     half = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])  # OpenCV counts from pixel centres
     matrix = np.linalg.inv(half) @ matrix @ half
-    moved = cv2.warpAffine(
-        pixels, matrix[:2], (size[1], size[0]), flags=how, borderMode=cv2.BORDER_CONSTANT, borderValue=fill
-    )
-    return moved.astype(np.uint8, copy=False)
+    return np.asarray(cv2.warpAffine(pixels, matrix[:2], size[::-1], flags=how, borderMode=border), np.uint8)
 
 
-def _rasterise(truth: Truth, matrix: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.bool_]:
+def _turns(matrix: NDArray[np.float64]) -> bool:
+    """Whether a map takes upright rectangles to others."""
+    return bool(matrix[0, 1] or matrix[1, 0])
+
+
+def _draw(truth: Truth, matrix: NDArray[np.float64], size: tuple[int, int]) -> dict[str, Any]:
+    """The RLE of an object's mask, transposed: what is a column of an RLE is a row of an array once it is decoded."""
     if isinstance(truth.segmentation, list):
-        polygons = [p @ matrix[:2, :2].T + matrix[:2, 2] for p in truth.segmentation]
-        rles = mask.frPyObjects([p.ravel().tolist() for p in polygons], *size)
-        return np.array(np.logical_or.reduce(mask.decode(rles), axis=2))
-    return _warp(mask.decode(truth.segmentation), matrix, size, cv2.INTER_NEAREST, (0,)).astype(bool)
+        polygons = [(p @ matrix[:2, :2].T + matrix[:2, 2])[:, ::-1].ravel() for p in truth.segmentation]
+        return mask.merge(mask.frPyObjects(polygons, *size[::-1]))
+    pixels = _warp(mask.decode(truth.segmentation), matrix, size, cv2.INTER_NEAREST)
+    return cast("dict[str, Any]", mask.encode(pixels.T))
 
 
-def _move_box(box: NDArray[np.float32], matrix: NDArray[np.float64]) -> NDArray[np.float32]:
-    """The box around a box's moved corners."""
-    corners = box[[0, 1, 2, 1, 2, 3, 0, 3]].reshape(4, 2) @ matrix[:2, :2].T + matrix[:2, 2]
-    return np.concatenate([corners.min(0), corners.max(0)]).astype(np.float32)
+def _move_boxes(boxes: NDArray[np.float32], matrix: NDArray[np.float64]) -> NDArray[np.float32]:
+    """The boxes [n, 4] around the moved corners of boxes."""
+    corners = boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2) @ matrix[:2, :2].T + matrix[:2, 2]
+    return np.concatenate([corners.min(1), corners.max(1)], axis=1).astype(np.float32)
 
 
 def _mask_bounds(pixels: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """The box [4] around the pixels set; zeros where none is."""
+    """The box [4] around the pixels set, of which there are some."""
     xs, ys = np.flatnonzero(pixels.any(0)), np.flatnonzero(pixels.any(1))
-    if not len(xs):
-        return np.zeros(4, np.float32)
     return np.array((xs[0], ys[0], xs[-1] + 1, ys[-1] + 1), np.float32)
 
 
-def _seen(masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """[n], which masks hold a pixel."""
-    return np.array(np.count_nonzero(masks, axis=(1, 2)) > 0)
+def _areas(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.array((boxes[:, 2:] - boxes[:, :2]).prod(1))
 
 
-def _area(box: NDArray[np.float32]) -> float:
-    return float((box[2] - box[0]) * (box[3] - box[1]))
-
-
-def _ious(window: NDArray[np.float64], boxes: NDArray[np.float32]) -> NDArray[np.float64]:
-    """IoU of one window with boxes [n, 4]."""
-    shared = np.clip(np.minimum(window[2:], boxes[:, 2:]) - np.maximum(window[:2], boxes[:, :2]), 0, None).prod(1)
-    return shared / ((window[2:] - window[:2]).prod() + (boxes[:, 2:] - boxes[:, :2]).prod(1) - shared)
+def _ious(a: NDArray[np.float64], b: NDArray[np.float32]) -> NDArray[np.float64]:
+    """IoU [m, n] of boxes [m, 4] with boxes [n, 4]."""
+    corner = np.maximum(a[:, None, :2], b[:, :2])
+    shared = np.clip(np.minimum(a[:, None, 2:], b[:, 2:]) - corner, 0, None).prod(2)
+    return np.array(shared / ((a[:, 2:] - a[:, :2]).prod(1)[:, None] + (b[:, 2:] - b[:, :2]).prod(1) - shared))

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from yolact.data.augment import Augmentation, Sample, copy_paste, distort, mosaic, sample_view
+from yolact.data.augment import Augmentation, Sample, copy_paste, mosaic, sample_view
 from yolact.data.coco import CocoDataset
 from yolact.data.faults import OnFault
 from yolact.data.records import Picture
@@ -68,7 +68,6 @@ class SampleStream(torch.utils.data.Dataset[Sample]):
         if rng.random() < options.copy_paste:
             other = self._view(self._any(rng), (self.size, self.size), rng)
             sample = copy_paste(sample, other, options.min_visible, rng)
-        sample = replace(sample, image=distort(sample.image, options.photometric, rng))
         return sample.select(np.min(sample.boxes[:, 2:] - sample.boxes[:, :2], axis=1) >= self.min_truth_size)
 
     def picture(self, position: int) -> Picture:
