@@ -12,9 +12,10 @@ import torch
 
 from yolact import mask
 from yolact.data import augment
-from yolact.data.augment import Augmentation, Sample, copy_paste, distort, mosaic, render, window_to_size
+from yolact.data.augment import Augmentation, copy_paste, distort, mosaic
 from yolact.data.coco import CocoDataset
 from yolact.data.records import Picture, Truth
+from yolact.data.render import Sample, render, window_to_size
 from yolact.data.samples import SampleStream
 from yolact.errors import UserError
 

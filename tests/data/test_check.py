@@ -195,3 +195,15 @@ def test_augmented_samples_are_drawn(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert sheets[0].shape == (2 * (550 + MARGIN) + MARGIN,) * 2 + (3,)
     assert np.array_equal(sheets[0], sheets[1])
     assert not np.array_equal(sheets[0], sheets[2])
+
+
+def test_what_is_not_drawn_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    break_it(folder)
+    cv2.imwrite(str(folder / "3.png"), np.full((160, 200, 3), 60, np.uint8))
+    arguments = ["data", "augmented", "yolact_base", f"{folder / 'truth.json'}", f"{folder}", "--samples", "6"]
+    assert main([*arguments, "--output", f"{folder / 'sheet.png'}"]) == 0
+    first, *others = capsys.readouterr().err.splitlines()
+    assert first.startswith("left out: 3 faults (1 × missing file, 1 × malformed box, 1 × unknown picture)")
+    assert sorted(line.split(": ")[0] for line in others) == [
+        f"another picture stands for {folder / name}" for name in ("1.png", "2.png")
+    ]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import gc
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -363,7 +365,8 @@ def test_files_that_do_not_read(folder: Path) -> None:
     (folder / "text.json").write_bytes(b"\xff\xfe{}")
     with pytest.raises(UserError, match=r"text\.json: is not JSON"):
         read_coco(folder / "text.json", folder)
-    (folder / "good.json").write_text(json.dumps(content()))
+    (folder / "good.json").write_text(json.dumps(content()), encoding="utf-8-sig")
+    assert len(read_coco(folder / "good.json", folder)) == 2, "a byte order mark, as some editors write it"
     with pytest.raises(UserError, match="nowhere does not exist"):
         read_coco(folder / "good.json", folder / "nowhere")
     with pytest.raises(ValueError, match="on_fault must be 'stop' or 'skip', got 'ignore'"):
@@ -403,3 +406,23 @@ def test_pictures_of_every_kind_read_as_rgb(folder: Path, mode: str) -> None:
     pixels = read(folder, change("images.0.file_name", "a.tif")).pictures[0].read()
     assert (pixels.shape, pixels.dtype) == ((10, 20, 3), np.uint8)
     assert (pixels == 255).all()
+
+
+def test_annotations_take_the_memory_of_their_numbers(folder: Path) -> None:
+    """No Python object for any of them is kept: four bytes a coordinate, and less than 80 for all else."""
+    values = content()
+    turn = np.linspace(0, 2 * np.pi, 30, endpoint=False)
+    circle = np.stack([10 + 4 * np.cos(turn), 5 + 4 * np.sin(turn)], axis=1).round(2).ravel().tolist()
+    values["annotations"] = [
+        {"id": i, "image_id": (7, 3)[i % 2], "category_id": 4, "bbox": [6, 1, 8, 8], "segmentation": [circle]}
+        for i in range(4000)
+    ]
+    (folder / "truth.json").write_text(json.dumps(values))
+    del values
+    tracemalloc.start()
+    dataset = read_coco(folder / "truth.json", folder)
+    gc.collect()
+    bytes_each = tracemalloc.get_traced_memory()[0] / 4000
+    tracemalloc.stop()
+    assert sum(len(picture.truths) for picture in dataset.pictures) == 4000
+    assert bytes_each < 4 * 60 + 80

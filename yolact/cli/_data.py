@@ -75,6 +75,7 @@ def augmented(config: str, annotations: Path, images: Path, output: Path, recipe
     """
     from yolact.config import get_config
     from yolact.data.coco import read_coco
+    from yolact.data.faults import summary
     from yolact.data.samples import SampleStream
     from yolact.data.sheet import contact_sheet, draw_sample
     from yolact.errors import UserError
@@ -95,6 +96,10 @@ def augmented(config: str, annotations: Path, images: Path, output: Path, recipe
         network.train.min_truth_size,
         on_fault="skip",
     )
-    cells = [draw_sample(stream[position], dataset.class_names) for position in range(samples)]
-    write_picture(output, contact_sheet(cells))
+    drawn = [stream[position] for position in range(samples)]
+    write_picture(output, contact_sheet([draw_sample(sample, dataset.class_names) for sample in drawn]))
+    if dataset.faults:
+        click.echo(f"left out: {summary(dataset.faults)}; `yolact data check` names them", err=True)
+    for line in dict.fromkeys(line for sample in drawn for line in sample.unreadable):
+        click.echo(f"another picture stands for {line}", err=True)
     click.echo(output)

@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from yolact.data.augment import Augmentation, Sample, copy_paste, mosaic, sample_view
+from yolact.data.augment import Augmentation, copy_paste, mosaic, sample_view
 from yolact.data.coco import CocoDataset
 from yolact.data.faults import OnFault
 from yolact.data.records import Picture
+from yolact.data.render import Sample
 from yolact.errors import UserError
 
 CACHE_BYTES = 1 << 28  # data sets that decode to less are kept decoded

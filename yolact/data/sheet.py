@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from yolact.data.augment import Sample, render, window_to_size
 from yolact.data.coco import CocoDataset
+from yolact.data.render import Sample, render, window_to_size
 from yolact.draw import draw
 from yolact.errors import UserError
 

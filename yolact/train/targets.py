@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from yolact.data.augment import Sample
+from yolact.data.render import Sample
 
 
 @dataclass(frozen=True, eq=False)
