@@ -15,6 +15,7 @@ from yolact.errors import UserError
 
 if TYPE_CHECKING:
     from yolact.evaluation import Scores
+    from yolact.evaluation.truth import GroundTruth, Record
     from yolact.predictor import Model
 
 
@@ -64,15 +65,10 @@ def evaluate(
     Scores a file of results, or what a model detects on a folder of pictures. Started by torchrun, processes share the
     pictures. A run that writes --json and is broken off goes on with --resume, with however many processes.
     """
-    from yolact.devices import find_device
-    from yolact.distributed import is_main, process_group
     from yolact.evaluation.coco import load_evaluator, score
-    from yolact.evaluation.detection import read_pictures
-    from yolact.evaluation.parts import detect_to_file, results_path
     from yolact.evaluation.plots import draw, require_matplotlib
     from yolact.evaluation.truth import read_results, read_truth
     from yolact.pictures import make_folder
-    from yolact.predictor import load
 
     if (results is None) == (weights is None) or (weights is None) != (images is None):
         raise UserError("eval takes either --results, or --weights and --images")
@@ -87,24 +83,48 @@ def evaluate(
     if plots is not None:
         require_matplotlib()
         make_folder(plots)
+    found: list[Record] | None
     if results is not None:
         found = read_results(results, truth)
     else:
         assert weights is not None
         assert images is not None
-        with process_group(find_device(device)) as place, results_path(results_file) as path:
-            model = load(weights, place, config)
-            dataset = read_pictures(model, annotations, images, class_agnostic)
-            detect_to_file(model, dataset, path, batch_size=batch_size, workers=workers, resume=resume)
-            if not is_main():
-                return
-            found = read_results(path, truth)
+        found = _detect(weights, images, truth, config, device, results_file, batch_size, workers, resume)
+    if found is None:  # the main process goes on
+        return
     scores = score(scored, found, evaluator)
     click.echo(scores_table(scores))
     if per_class:
         click.echo(f"\n{class_table(scores)}")
     if plots is not None:
         click.echo("\n" + "\n".join(map(str, draw(scored, found, scores, plots))))
+
+
+def _detect(
+    weights: str,
+    images: Path,
+    truth: GroundTruth,
+    config: str | None,
+    device: str,
+    results_file: Path | None,
+    batch_size: int,
+    workers: int,
+    resume: bool,
+) -> list[Record] | None:
+    """What a model finds, checked; None in all processes but the main one."""
+    from yolact.devices import find_device
+    from yolact.distributed import failing_together, is_main, process_group
+    from yolact.evaluation.detection import read_pictures
+    from yolact.evaluation.parts import detect_to_file, results_path
+    from yolact.evaluation.truth import read_results
+    from yolact.predictor import load
+
+    with process_group(find_device(device)) as place, results_path(results_file) as path:
+        with failing_together():
+            model = load(weights, place, config)
+            dataset = read_pictures(model, truth.path, images, truth.is_class_agnostic)
+        detect_to_file(model, dataset, path, batch_size=batch_size, workers=workers, resume=resume)
+        return read_results(path, truth) if is_main() else None
 
 
 def detect(model: Model, annotations: Path, images: Path, batch_size: int = 1) -> list[dict[str, Any]]:

@@ -22,7 +22,7 @@ import torch
 from tqdm import tqdm
 
 from yolact.data.coco import CocoDataset
-from yolact.distributed import gather_from_processes, is_main, rank, wait_for_processes, world_size
+from yolact.distributed import failing_together, gather_from_processes, is_main, rank, wait_for_processes, world_size
 from yolact.errors import UserError
 from yolact.evaluation.detection import SCORE_THRESHOLD, detect_pictures
 from yolact.files import replacing
@@ -53,14 +53,14 @@ def detect_to_file(
         UserError: the file cannot be written, a picture does not read; there are parts of a broken-off run and
             `resume` is not set, or they are of other weights or pictures.
     """
-    if path.exists() and not path.is_file():
-        raise UserError(f"{path}: is not a file, and results cannot be gathered beside it")
-    make_folder(path.parent)
-    header = _header(model, dataset)
-    if not resume and (begun := _parts(path)):
-        raise UserError(f"{begun[0]}: of an evaluation that was broken off; go on with --resume, or remove it")
-    done = _places(path, header)
-    wait_for_processes()  # all have read the same parts; from now on they grow
+    with failing_together():  # all have read the same parts when the first of them begins to write
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path}: is not a file, and results cannot be gathered beside it")
+        make_folder(path.parent)
+        if not resume and (begun := _parts(path)):
+            raise UserError(f"{begun[0]}: of an evaluation that was broken off; go on with --resume, or remove it")
+        header = _header(model, dataset)
+        done = _places(path, header)
     part = path.with_name(f"{path.name}.part{rank()}")
     if part.exists():
         os.truncate(part, _scan(part, header)[1])
