@@ -26,7 +26,7 @@ from yolact.models.checkpoint import save_checkpoint
 from yolact.pictures import write_picture
 from yolact.predictor import Model
 
-PICTURES = 30  # enough work to be killed in the middle of
+PICTURES = 20  # enough work to be killed in the middle of
 IDS = [7 * n % PICTURES + 1 for n in range(PICTURES)]  # in no order
 EVAL = ["eval", "--weights", "weights.pth", "--annotations", "truth.json", "--images", ".", "--json", "results.json"]
 
@@ -117,7 +117,7 @@ def test_a_broken_off_run_goes_on(broken_off: Path, whole: bytes, monkeypatch: p
     assert not broken_off.exists()
 
 
-@pytest.mark.parametrize("kept", [0.0, 0.5, 0.99])
+@pytest.mark.parametrize("kept", [0.0, 0.5])
 def test_a_torn_line_is_done_again(broken_off: Path, whole: bytes, kept: float) -> None:
     lines = broken_off.read_bytes().splitlines(keepends=True)
     broken_off.write_bytes(b"".join(lines[:-1]) + lines[-1][: int(kept * len(lines[-1]))])
