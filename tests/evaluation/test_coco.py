@@ -161,7 +161,8 @@ def test_classes_are_chosen_by_name_or_id(crowded: Path) -> None:
         assert scores.class_names == ("a",)
         assert scores["AP"] == pytest.approx(2 / 3)
     assert evaluate(results, crowded, classes=["b", "3"])["segm"]["AP"] == pytest.approx(np.mean([2 / 3, 1 / 3]))
-    assert evaluate(results, crowded, classes=["5"])["segm"]["AP"] == -1, "the name, not an id"
+    assert evaluate(results, crowded, classes=["5"])["segm"]["AP"] == -1
+    assert list(evaluate([FOUND], crowded, classes=["b"])) == ["bbox"]
     with pytest.raises(UserError, match=r"crowded\.json: has no class 'c'; its classes are a, 5, b"):
         evaluate(results, crowded, classes=["a", "c"])
 

@@ -97,6 +97,7 @@ def test_faults_of_a_truth_are_told(tmp_path: Path, content: Any, message: str) 
         ({"image_id": 2}, "image_id 2 is not among"),
         ({"category_id": 2}, "category_id 2 is not among"),
         ({"bbox": [1, 2, 3]}, r"bbox is \[1, 2, 3\]"),
+        ({"iscrowd": "no"}, "iscrowd is 'no', wanted 0 or 1"),
         ({"area": "big"}, "area is 'big'"),
         ({"segmentation": [[1, 2, 3]]}, "its segmentation does not read"),
         ({"segmentation": [["a"] * 6]}, "its segmentation does not read"),

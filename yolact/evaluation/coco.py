@@ -79,8 +79,8 @@ def evaluate(
 def score(truth: GroundTruth, results: Sequence[Record], evaluator: str = "pycocotools") -> dict[str, Scores]:
     """`evaluate` on what `read_truth` and `read_results` gave; results of classes that the truth lacks do not count."""
     load_evaluator(evaluator)
-    results = [result for result in results if result["category_id"] in truth.categories]
     kinds = [kind for kind, key in KINDS.items() if all(key in result for result in results)]
+    results = [result for result in results if result["category_id"] in truth.categories]
     if "segm" in kinds and (bare := [record["id"] for record in truth.annotations if "segmentation" not in record]):
         raise UserError(f"{truth.path}: annotation {bare[0]} from the top has no segmentation to score masks against")
     return {kind: _score(truth, results, kind, evaluator) for kind in kinds}

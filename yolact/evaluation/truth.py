@@ -116,7 +116,10 @@ def _parse(content: Any, path: Path) -> GroundTruth:
 
 
 def _annotation(annotation: Record, truth: GroundTruth) -> Record:
-    checked = {**_place(annotation, truth), "bbox": _box(annotation), "iscrowd": int(bool(annotation.get("iscrowd")))}
+    crowd = annotation.get("iscrowd", 0)
+    if crowd not in (0, 1):
+        raise UserError(f"iscrowd is {crowd!r:.80}, wanted 0 or 1")
+    checked = {**_place(annotation, truth), "bbox": _box(annotation), "iscrowd": int(crowd)}
     if annotation.get("segmentation") is not None:
         checked["segmentation"] = _mask(annotation["segmentation"], truth.sizes[checked["image_id"]])
     if annotation.get("area") is not None:
