@@ -27,12 +27,11 @@ struct MaskLossArguments {
   int64_t mask_stride[3];
   int64_t batch, height, width, channels, positives, truths;
   float padding;  // in prototype pixels
-  void* loss;     // [positives] float
-};
 
-struct MaskLossBackwardArguments : MaskLossArguments {
+  // The outputs: forward the first, backward, from what the losses' gradients are, the others.
+  void* loss;                 // [positives] float
   const void* loss_gradient;  // [positives] float
-  void* prototype_gradient;   // as the prototypes, but for the strides
+  void* prototype_gradient;   // as the prototypes, element strides below
   int64_t prototype_gradient_stride[4];
   void* coefficient_gradient;  // [positives, channels], of the coefficients' type
 };
@@ -40,7 +39,7 @@ struct MaskLossBackwardArguments : MaskLossArguments {
 // What a positive is compared with, and where.
 struct Positive {
   int64_t picture, truth;
-  Span x, y;   // the pixels inside the box of its truth, padded; none where it names no picture or no truth
+  Span x, y;   // the pixels inside the box of its truth, padded; y is empty where there are none, or no such truth
   float area;  // of that box in prototype pixels; 0 where there is none, which makes a loss of 0 / 0: NaN
 };
 
@@ -52,7 +51,7 @@ YOLACT_HD Positive positive_of(const MaskLossArguments& a, int64_t m) {
   const float width = static_cast<float>(a.width), height = static_cast<float>(a.height);
   const float x1 = box[0] * width, y1 = box[1] * height, x2 = box[2] * width, y2 = box[3] * height;
   positive.x = pixels_between(x1, x2, a.padding, width);
-  positive.y = pixels_between(y1, y2, a.padding, height);
+  if (!positive.x.empty()) positive.y = pixels_between(y1, y2, a.padding, height);
   positive.area = std::fabs(x2 - x1) * std::fabs(y2 - y1);
   return positive;
 }
@@ -104,12 +103,12 @@ YOLACT_HD T mask_entropy_gradient(T logit, bool truth) {
 
 namespace cpu {
 void mask_loss(const MaskLossArguments& arguments, const Parallel& parallel);
-void mask_loss_backward(const MaskLossBackwardArguments& arguments, const Parallel& parallel);
+void mask_loss_backward(const MaskLossArguments& arguments, const Parallel& parallel);
 }  // namespace cpu
 
 namespace cuda {
 void mask_loss(const MaskLossArguments& arguments, Stream stream);
-void mask_loss_backward(const MaskLossBackwardArguments& arguments, Stream stream);
+void mask_loss_backward(const MaskLossArguments& arguments, Stream stream);
 }  // namespace cuda
 
 }  // namespace yolact

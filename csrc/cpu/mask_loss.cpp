@@ -174,10 +174,8 @@ class Positives {
   explicit Positives(const MaskLossArguments& a) : first_part_(a.positives + 1), begin_(a.batch + 1) {
     for (int64_t m = 0; m < a.positives; ++m) {
       all_.push_back(positive_of(a, m));
-      const bool has_pixels = !all_[m].x.empty() && !all_[m].y.empty();
-      if (!has_pixels) all_[m].y = {};
       first_part_[m + 1] = first_part_[m] + bands_of(all_[m].y).size();
-      if (has_pixels) ++begin_[all_[m].picture + 1];
+      if (!all_[m].y.empty()) ++begin_[all_[m].picture + 1];
     }
     std::partial_sum(begin_.begin(), begin_.end(), begin_.begin());
     order_.resize(begin_.back());
@@ -261,7 +259,7 @@ class Band {
 
   void clear_gradients() { std::fill(gradients_.begin(), gradients_.end(), T{0}); }
 
-  void store_gradients(const MaskLossBackwardArguments& a, int64_t picture, int64_t band) const {
+  void store_gradients(const MaskLossArguments& a, int64_t picture, int64_t band) const {
     const int64_t* stride = a.prototype_gradient_stride;
     const int64_t first = band * kBandRows, rows = std::min<int64_t>(a.height - first, kBandRows);
     for (int64_t row = 0; row < rows; ++row) {
@@ -302,7 +300,7 @@ void forward(const MaskLossArguments& a, const Parallel& parallel) {
 }
 
 template <class T>
-void backward(const MaskLossBackwardArguments& a, const Parallel& parallel) {
+void backward(const MaskLossArguments& a, const Parallel& parallel) {
   const Positives positives(a);
   const int64_t bands = (a.height + kBandRows - 1) / kBandRows;
   std::vector<T> parts(positives.parts() * a.channels);
@@ -334,7 +332,7 @@ void mask_loss(const MaskLossArguments& a, const Parallel& parallel) {
   a.is_double ? forward<double>(a, parallel) : forward<float>(a, parallel);
 }
 
-void mask_loss_backward(const MaskLossBackwardArguments& a, const Parallel& parallel) {
+void mask_loss_backward(const MaskLossArguments& a, const Parallel& parallel) {
   a.is_double ? backward<double>(a, parallel) : backward<float>(a, parallel);
 }
 

@@ -1,24 +1,23 @@
 // The loss of assembled masks and its gradients (YOLACT, section 3.3), without ever holding a mask: all three kernels
 // compute the logits anew, each pixel in a thread, and only inside boxes.
 //
-// Launch, blocks of 256 threads, a tile of 16 x 16 pixels at a time:
-//   mask_loss_kernel: a block a positive. It walks the bands of its box, sixteen columns at a time; a thread adds up
-//   the
-//     entropies of its place, and the block adds them up once a band.
-//   coefficient_gradient_kernel: a block a positive and 32 channels. The derivatives of a tile go to shared memory;
-//   then
-//     a lane has a channel and a warp two of the columns, so that nothing is added up across threads before the band is
-//     done.
+// Launch, in blocks of 256 threads, which go by tiles of 16 x 16 pixels:
+//   mask_loss_kernel: a block a positive. It walks the bands of the box, sixteen columns at a time; a thread adds up
+//     the entropies at its place of the tile, and the block adds up its threads' once a band.
+//   coefficient_gradient_kernel: a block a positive and 32 channels. The derivatives of a tile go to shared memory, of
+//     which a lane has a channel and a warp two of the columns, so that sums of threads are added up once a band only.
 //   prototype_gradient_kernel: a block a tile of a picture and 32 channels. It looks through all positives, 256 at a
-//     time, for those of the picture whose boxes meet the tile, and a thread adds to the 32 gradients of its pixel, in
-//     registers, what each of them has, in their order.
-// No atomic, and every sum has one order, that of csrc/cpu: the same bits. Pictures come in any order, and nothing is
-// known on the host.
-// Bytes: the prototypes inside boxes, from L2: 4 K a pixel and positive; written once, the gradients: 4 K a pixel, 20
-// MB for eight pictures of 138 x 138 x 32, which with the reads of them bounds what is left when boxes are small.
-// Operations a pixel inside a box: 2 K for a logit, 40 for the entropy; backward twice the logit, 4 K and as many.
+//     time, for those of the picture whose boxes meet the tile; a thread adds what each of them has, in their order, to
+//     the 32 gradients of its pixel, in registers.
+// No atomic, and every sum has one order, that of csrc/cpu: the same bits. Pictures come in any order, and the host
+// knows nothing of them.
+//
+// Bytes: 4 K a pixel inside a box, from L2, each time a logit is computed; and the prototypes' gradient, written once:
+// 20 MB for eight pictures of 138 x 138 x 32, which is what is left when boxes are small.
+// Operations a pixel inside a box: 2 K for a logit and about 60 for its entropy; backward twice a logit and about 40
+// for its derivative, and 4 K.
 // What makes it fast: channels are loaded sixteen bytes at a time where they lie side by side, coefficients are one
-// broadcast for the block, and positives that do not meet a tile cost it a 256th of a step.
+// broadcast for the block, and a positive that does not meet a tile costs it a 256th of a step.
 #include "../common/mask_loss.h"
 #include "assemble.cuh"
 #include "scan.cuh"
@@ -31,7 +30,7 @@ constexpr int kWarps = kThreads / kWarp;
 constexpr int kChannels = kWarp;  // that a block has gradients of
 static_assert(kThreads == 256 && kWarp == 2 * kBandLanes, "a warp is two rows of a tile");
 
-// What is added up by halves, in the order of csrc/cpu, of an array of `kCount`.
+// The sum of an array by halves.
 template <int kCount>
 __device__ __forceinline__ float halves_of(float (&values)[kCount]) {
   UNROLL
@@ -60,8 +59,7 @@ struct Inputs {
       load_piece(a.coefficients, a.coefficient_type, wide_coefficients, first + k * a.coefficient_stride[1],
                  a.coefficient_stride[1], channels - k, weights);
       UNROLL
-      for (int i = 0; i < kPiece; ++i)
-        if (k + i < channels) sum += values[i] * weights[i];
+      for (int i = 0; i < kPiece; ++i) sum += values[i] * weights[i];
     }
     return sum;
   }
@@ -80,14 +78,14 @@ __global__ void __launch_bounds__(kThreads) mask_loss_kernel(Inputs inputs) {
   const int32_t thread = static_cast<int32_t>(threadIdx.x);
   const int64_t m = blockIdx.x;
   const Positive positive = positive_of(inputs.a, m);
-  const Span bands = positive.x.empty() ? Span{} : bands_of(positive.y);
+  const Span bands = bands_of(positive.y);
   float total = 0.0f;
   for (int32_t band = bands.begin; band < bands.end; ++band) {
     const int32_t row = band * kBandRows + thread / kBandLanes;
     float sum = 0.0f;
-    for (int32_t column = positive.x.begin + thread % kBandLanes; column < positive.x.end; column += kBandLanes)
-      if (is_inside(positive, row, column))
-        sum += mask_entropy(inputs.logit(positive, m, row, column), inputs.truth(positive, row, column));
+    const bool is_row = positive.y.begin <= row && row < positive.y.end;
+    for (int32_t x = positive.x.begin + thread % kBandLanes; is_row && x < positive.x.end; x += kBandLanes)
+      sum += mask_entropy(inputs.logit(positive, m, row, x), inputs.truth(positive, row, x));
     sums[thread] = sum;
     __syncthreads();
     if (thread < kWarp) {  // a lane has the rows of one parity, whose halves are warps
@@ -104,12 +102,12 @@ __global__ void __launch_bounds__(kThreads) mask_loss_kernel(Inputs inputs) {
   if (thread == 0) static_cast<float*>(inputs.a.loss)[m] = total / positive.area;
 }
 
-__device__ __forceinline__ float weight_of(const void* loss_gradient, int64_t m, const Positive& positive) {
-  return static_cast<const float*>(loss_gradient)[m] / positive.area;
+// What an entropy of positive m weighs in the loss.
+__device__ __forceinline__ float weight_of(const MaskLossArguments& a, int64_t m, const Positive& positive) {
+  return static_cast<const float*>(a.loss_gradient)[m] / positive.area;
 }
 
-__global__ void __launch_bounds__(kThreads)
-    coefficient_gradient_kernel(Inputs inputs, const void* loss_gradient, void* gradient, uint32_t chunks) {
+__global__ void __launch_bounds__(kThreads) coefficient_gradient_kernel(Inputs inputs, uint32_t chunks) {
   SHARED(float, derivatives, kThreads);
   SHARED(float, sums, kThreads);
   const MaskLossArguments& a = inputs.a;
@@ -117,8 +115,8 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t m = blockIdx.x / chunks, channel = int64_t{blockIdx.x % chunks} * kChannels + thread % kWarp;
   const bool is_channel = channel < a.channels;
   const Positive positive = positive_of(a, m);
-  const Span bands = positive.x.empty() ? Span{} : bands_of(positive.y);
-  const float weight = weight_of(loss_gradient, m, positive);
+  const Span bands = bands_of(positive.y);
+  const float weight = weight_of(a, m, positive);
   const int64_t* stride = a.prototype_stride;
   float total = 0.0f;
   for (int32_t band = bands.begin; band < bands.end; ++band) {
@@ -146,11 +144,11 @@ __global__ void __launch_bounds__(kThreads)
       float columns[kWarps];
       UNROLL
       for (int i = 0; i < kWarps; ++i) columns[i] = sums[i * kWarp + thread];
-      total += halves_of(columns);
+      total += halves_of(columns);  // read before the next band's sums are written: a tile's barriers are between
     }
-    __syncthreads();
   }
-  if (thread < kWarp && is_channel) store_float(gradient, m * a.channels + channel, a.coefficient_type, total);
+  if (thread < kWarp && is_channel)
+    store_float(a.coefficient_gradient, m * a.channels + channel, a.coefficient_type, total);
 }
 
 // A positive whose box meets a tile.
@@ -161,8 +159,7 @@ struct Met {
 };
 
 __global__ void __launch_bounds__(kThreads)
-    prototype_gradient_kernel(Inputs inputs, MaskLossBackwardArguments b, uint32_t chunks, uint32_t rows,
-                              uint32_t columns) {
+    prototype_gradient_kernel(Inputs inputs, uint32_t chunks, uint32_t rows, uint32_t columns) {
   SHARED(Met, met, kThreads);
   const MaskLossArguments& a = inputs.a;
   const int32_t thread = static_cast<int32_t>(threadIdx.x);
@@ -187,10 +184,10 @@ __global__ void __launch_bounds__(kThreads)
     int32_t total;
     const int32_t place = block_exclusive_sum<kThreads>(static_cast<int32_t>(meets), &total);
     if (meets) {
-      mine.weight = weight_of(b.loss_gradient, mine.m, mine.positive);
+      mine.weight = weight_of(a, mine.m, mine.positive);
       met[place] = mine;
     }
-    __syncthreads();
+    __syncthreads();  // those of the next sum keep what is read below from being overwritten
     for (int32_t i = 0; i < total; ++i) {
       const Met one = met[i];
       if (!is_inside(one.positive, row, column)) continue;
@@ -206,14 +203,13 @@ __global__ void __launch_bounds__(kThreads)
         for (int k = 0; k < kPiece; ++k) gradients[piece + k] += derivative * weights[k];
       }
     }
-    __syncthreads();
   }
   if (row >= a.height || column >= a.width) return;
-  const int64_t* stride = b.prototype_gradient_stride;
+  const int64_t* stride = a.prototype_gradient_stride;
   const int64_t to = picture * stride[0] + row * stride[1] + column * stride[2] + first_channel * stride[3];
   UNROLL
   for (int k = 0; k < kChannels; ++k)
-    if (k < channels) store_float(b.prototype_gradient, to + k * stride[3], a.prototype_type, gradients[k]);
+    if (k < channels) store_float(a.prototype_gradient, to + k * stride[3], a.prototype_type, gradients[k]);
 }
 
 Inputs inputs_of(const MaskLossArguments& a) {
@@ -227,14 +223,13 @@ void mask_loss(const MaskLossArguments& a, Stream stream) {
   LAUNCH(mask_loss_kernel, a.positives, kThreads, 0, stream, inputs_of(a));
 }
 
-void mask_loss_backward(const MaskLossBackwardArguments& a, Stream stream) {
+void mask_loss_backward(const MaskLossArguments& a, Stream stream) {
   const int64_t chunks = blocks_for<int64_t>(a.channels, kChannels);
   const int64_t rows = blocks_for<int64_t>(a.height, kBandRows), columns = blocks_for<int64_t>(a.width, kBandLanes);
-  if (a.positives > 0)
-    LAUNCH(coefficient_gradient_kernel, a.positives * chunks, kThreads, 0, stream, inputs_of(a), a.loss_gradient,
-           a.coefficient_gradient, chunks);
-  LAUNCH(prototype_gradient_kernel, a.batch * rows * columns * chunks, kThreads, 0, stream, inputs_of(a), a, chunks,
-         rows, columns);
+  const Inputs inputs = inputs_of(a);
+  if (a.positives > 0) LAUNCH(coefficient_gradient_kernel, a.positives * chunks, kThreads, 0, stream, inputs, chunks);
+  LAUNCH(prototype_gradient_kernel, a.batch * rows * columns * chunks, kThreads, 0, stream, inputs, chunks, rows,
+         columns);
 }
 
 }  // namespace yolact::cuda

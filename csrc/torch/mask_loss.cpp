@@ -74,7 +74,7 @@ Tensor mask_loss(const Tensor& prototypes, const Tensor& coefficients, const Ten
 std::tuple<Tensor, Tensor> mask_loss_backward(const Tensor& loss_gradient, const Tensor& prototypes,
                                               const Tensor& coefficients, const Tensor& picture, const Tensor& truth,
                                               const Tensor& boxes, const Tensor& masks, double padding) {
-  MaskLossBackwardArguments arguments{};
+  MaskLossArguments arguments{};
   set_arguments(arguments, prototypes, coefficients, picture, truth, boxes, masks, padding);
   check_shape(loss_gradient, "loss_gradient", {arguments.positives});
   check_dtype(loss_gradient, "loss_gradient", {arguments.is_double ? ScalarType::Double : ScalarType::Float});

@@ -21,7 +21,7 @@ struct MaskLossShape {
 // What a caller hands over: arguments and what they point into, on buffers of exactly their size, and the results.
 class MaskLossCase {
  public:
-  MaskLossBackwardArguments arguments{};
+  MaskLossArguments arguments{};
 
   explicit MaskLossCase(uint32_t seed, const MaskLossShape* wanted = nullptr) : engine_(seed) {
     const MaskLossShape shape = wanted ? *wanted
@@ -31,7 +31,7 @@ class MaskLossCase {
                                                        among({1, 3, 15, 16, 17, 33, 50}),
                                                        among({1, 5, 16, 18, 33}),
                                                        among({1, 3, 8, 16, 31, 32, 33, 70})};
-    MaskLossBackwardArguments& a = arguments;
+    MaskLossArguments& a = arguments;
     a.batch = shape.batch;
     a.positives = shape.positives;
     a.truths = shape.truths;
@@ -86,7 +86,7 @@ class MaskLossCase {
   // those of any NaN alike; and whether nothing else was written.
   template <class Forward, class Backward>
   std::vector<uint32_t> results(Forward&& forward, Backward&& backward) {
-    MaskLossBackwardArguments a = arguments;
+    MaskLossArguments a = arguments;
     const auto bytes = [](FloatType type) { return type == FloatType::kFloat32 ? 4 : 2; };
     const int64_t of_coefficients = a.positives * a.channels, of_prototypes = a.batch * a.height * a.width * a.channels;
     const Guarded loss(a.positives * 4), coefficients(of_coefficients * bytes(a.coefficient_type));

@@ -57,7 +57,7 @@ void naive_forward(const MaskLossArguments& a) {
   }
 }
 
-void naive_backward(const MaskLossBackwardArguments& a) {
+void naive_backward(const MaskLossArguments& a) {
   std::vector<float> prototypes(a.batch * a.height * a.width * a.channels);
   for (int64_t m = 0; m < a.positives; ++m) {
     const Positive p = positive_of(a, m);
