@@ -118,6 +118,22 @@ def test_every_fault_is_told(folder: Path, tmp_path: Path, capsys: pytest.Captur
     assert [fault["text"] for fault in faults] == lines[:6]
 
 
+def test_names_that_no_terminal_should_see_are_quoted(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    values = json.loads((folder / "truth.json").read_text())
+    values["categories"][0]["name"] = "red\x1b[31m\nline"
+    values["images"][0]["file_name"] = "\ud800\n.png"
+    (folder / "0.png").rename(folder / "bad\n.png")
+    (folder / "bad\n.png").write_bytes(b"")
+    values["images"].append({**values["images"][1], "id": 9, "file_name": "bad\n.png"})
+    (folder / "truth.json").write_text(json.dumps(values))
+    assert main(["data", "check", f"{folder / 'truth.json'}", f"{folder}"]) == 2
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    first, second = out.splitlines()[:2]
+    assert first.endswith("\\ud800\\n.png'")
+    assert second.endswith("bad\\n.png: the file is empty'")
+
+
 def test_what_cannot_be_checked_is_told_in_a_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "list.json").write_text("[]")
     break_it(folder)

@@ -181,6 +181,8 @@ FAULTS = [
     (change("images.0.id", 3), "picture id used twice", "picture", 3, "for a.png and for b.png", 0, 0),
     (change("images.+", content()["images"][0]), "picture id used twice", "picture", 7, "for a.png and", 2, 2),
     (change("images.1.file_name", "a.png"), "file name used twice", "picture", 3, "as picture 7 has", 1, 2),
+    (change("images.1.file_name", "./a.png"), "file name used twice", "picture", 3, "as picture 7 has", 1, 2),
+    (change("images.1.file_name", "x" * 5000), "missing file", "picture", 3, "there is no file", 1, 2),
     (change("images.1.file_name", "c.png"), "missing file", "picture", 3, "there is no file", 1, 2),
     (change("images.1.file_name", ""), "missing file", "picture", 3, "there is no file", 1, 2),
     (change("images.1.file_name", "\0\ud800"), "missing file", "picture", 3, "there is no file", 1, 2),

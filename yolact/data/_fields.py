@@ -38,3 +38,8 @@ def brief(value: Any) -> str:
     except ValueError:  # an integer of more digits than Python prints
         return "a huge integer"
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def printable(text: str) -> str:
+    """Text fit for one line of a terminal: quoted and escaped where it holds what cannot be printed."""
+    return text if text.isprintable() else repr(text)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from yolact import mask
+from yolact.data._fields import printable
 from yolact.data.coco import CocoDataset, read_coco
 from yolact.data.faults import Fault, FaultKind
 from yolact.data.records import OtherSizeError, Picture
@@ -74,7 +75,8 @@ class Report:
             f"{'class':<24}{'id':>8}{'instances':>12}{'crowds':>8}{'pictures':>10}",
         ]
         for row in counts["classes"]:
-            name = row["name"] if len(row["name"]) < 24 else f"{row['name'][:20]}..."
+            name = printable(row["name"])
+            name = name if len(name) < 24 else f"{name[:20]}..."
             lines.append(f"{name:<24}{row['id']:>8}{row['instances']:>12}{row['crowds']:>8}{row['pictures']:>10}")
         return "\n".join(lines)
 
@@ -115,7 +117,7 @@ def _look(picture: Picture) -> tuple[Fault | None, list[tuple[int, bool, int]]]:
         picture.read()
     except UserError as error:
         kind = FaultKind.OTHER_SIZE if isinstance(error, OtherSizeError) else FaultKind.UNREADABLE_PICTURE
-        fault = Fault(kind, "picture", picture.id, f"picture {picture.id}: {error}")
+        fault = Fault(kind, "picture", picture.id, f"picture {picture.id}: {printable(str(error))}")
     size = picture.height, picture.width
     return fault, [(t.label, t.crowd, int(mask.area(t.rle(*size)))) for t in picture.truths]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolact.data._annotations import read_truths
-from yolact.data._fields import NotValid, field, integer
+from yolact.data._fields import NotValid, field, integer, printable
 from yolact.data.faults import Fault, FaultKind, OnFault
 from yolact.data.records import Pictures, Ragged
 from yolact.errors import UserError
@@ -166,7 +167,7 @@ def _read_images(records: list[Any], folder: Path, faults: list[Fault]) -> dict[
     images: dict[int, dict[str, Any]] = {}
     seen: dict[int, dict[str, Any]] = {}  # those that cannot be used as well
     ambiguous: set[int] = set()
-    ids_of_names: dict[str, int] = {}
+    owners: dict[str, int] = {}  # ids of pictures by their files
     for position, record in enumerate(records):
         id = None
         name = f"images[{position}]"
@@ -180,20 +181,21 @@ def _read_images(records: list[Any], folder: Path, faults: list[Fault]) -> dict[
             continue
         first = seen.setdefault(id, record)
         if first is not record:
-            text = f"{name}: the id is used twice, for {first['file_name']} and for {file_name}"
+            files = printable(first["file_name"]), printable(file_name)
+            text = f"{name}: the id is used twice, for {files[0]} and for {files[1]}"
             if first != record:  # then nobody knows whose annotations are whose
                 ambiguous.add(id)
             faults.append(Fault(FaultKind.PICTURE_ID_TWICE, "picture", id, text))
         elif not 0 < min(size) <= max(size) <= MAX_SIDE:
             text = f"{name}: height and width are {size}, wanted 1 to {MAX_SIDE}"
             faults.append(Fault(FaultKind.PICTURE_SIZE, "picture", id, text))
-        elif file_name in ids_of_names:
-            text = f"{name}: has the file {file_name}, as picture {ids_of_names[file_name]} has"
+        elif (file := os.path.normpath(folder / file_name)) in owners:
+            text = f"{name}: has the file {printable(file_name)}, as picture {owners[file]} has"
             faults.append(Fault(FaultKind.FILE_NAME_TWICE, "picture", id, text))
-        elif not (folder / file_name).is_file():
-            text = f"{name}: there is no file {folder / file_name}"
+        elif not os.path.isfile(file):
+            text = f"{name}: there is no file {printable(file)}"
             faults.append(Fault(FaultKind.MISSING_FILE, "picture", id, text))
         else:
             images[id] = record
-            ids_of_names[file_name] = id
+            owners[file] = id
     return {id: image for id, image in images.items() if id not in ambiguous}
