@@ -97,12 +97,13 @@ def copy_paste(sample: Sample, other: Sample, min_visible: float, rng: np.random
         return replace(sample, unreadable=sample.unreadable + other.unreadable)
     pasted = np.logical_or.reduce(other.masks)
     left = sample.masks & ~pasted
-    before, after = sample.masks.sum((1, 2)), left.sum((1, 2))
-    boxes = sample.boxes.copy()
+    before, after = (np.array([np.count_nonzero(m) for m in masks]) for masks in (sample.masks, left))
+    image, boxes = sample.image.copy(), sample.boxes.copy()
+    cv2.copyTo(other.image, pasted.view(np.uint8), image)
     for i in np.flatnonzero((after < before) & (after > 0)):
         boxes[i] = mask_bounds(left[i])
     sample = Sample(
-        np.where(pasted[..., None], other.image, sample.image),
+        image,
         boxes,
         sample.labels,
         left,

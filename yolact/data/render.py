@@ -97,7 +97,7 @@ def _paint(
         painted = colour(_warp(pixels, part, region.shape[:2], cv2.INTER_LINEAR, cv2.BORDER_REPLICATE))
         if _turns(matrix):  # the picture does not fill its box
             inside = _warp(np.ones((height, width), np.uint8), part, region.shape[:2], cv2.INTER_NEAREST)
-            np.copyto(region, painted, where=inside[..., None].view(bool))
+            cv2.copyTo(painted, inside, region)
         else:
             region[:] = painted
     return canvas
