@@ -8,28 +8,58 @@ from typing import Any
 import click
 
 from yolact.cli import _options as options
-from yolact.cli._evaluate import detect, scores_table
 from yolact.errors import UserError
+
+POSITIVE = click.FloatRange(0, min_open=True)
 
 
 @click.command()
 @click.argument("config")
 @click.option("--train-annotations", type=Path, required=True, metavar="FILE", help="In COCO's format.")
 @click.option("--train-images", type=Path, required=True, metavar="DIR")
-@click.option("--val-annotations", type=Path, metavar="FILE", help="Scored at the end; chooses nothing.")
+@click.option("--val-annotations", type=Path, metavar="FILE", help="Scored from time to time; best.pth is the best.")
 @click.option("--val-images", type=Path, metavar="DIR")
-@click.option("--output", type=Path, required=True, metavar="RUN", help="Folder for checkpoint, weights and log.")
-@click.option("--resume", is_flag=True, help="Go on from the checkpoint in RUN.")
+@click.option("--output", type=Path, required=True, metavar="RUN", help="Folder for checkpoints, weights and log.")
+@click.option("--resume", is_flag=True, help="Go on from the checkpoint in RUN, if there is one.")
 @click.option(
     "--recipe", default="original", show_default=True, metavar="NAME", help="original, or small for few pictures."
 )
 @click.option("--weights", metavar="FILE", help="Start from these: a model's, whatever its classes, or a backbone's.")
+@click.option("--classes", multiple=True, metavar="NAME", help="Learn this class alone; may be repeated.")
+@click.option("--class-agnostic", is_flag=True, help="Learn all objects as ones of a single class.")
+@click.option(
+    "--on-fault",
+    type=click.Choice(["stop", "skip"]),
+    default="stop",
+    show_default=True,
+    help="At a broken annotation or picture.",
+)
 @options.number("--iterations", None, "Instead of the recipe's.")
-@options.number("--batch-size", None, "Instead of the recipe's; scales rate and length.")
-@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), metavar="R", help="Instead of the recipe's.")
+@options.number("--batch-size", None, "Of all processes, instead of the recipe's; scales rate and length.")
+@click.option("--learning-rate", type=POSITIVE, metavar="R", help="Instead of the recipe's.")
+@click.option("--clip-norm", type=POSITIVE, metavar="X", help="Of the gradient, instead of the recipe's.")
+@click.option(
+    "--ema-decay",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    metavar="X",
+    help="Of averaged weights, instead of the recipe's.",
+)
 @options.number("--seed", 0, "Of weights, order and augmentation.", low=0)
-@options.number("--workers", 0, "Processes that prepare pictures.", low=0)
+@options.number("--workers", 0, "Processes that prepare pictures, for each that trains.", low=0)
 @options.device
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "bf16", "fp16"]),
+    default="fp32",
+    show_default=True,
+    help="Of the network; losses and weights stay fp32.",
+)
+@click.option("--channels-last/--channels-first", default=None, help="Layout of tensors; by default last on GPUs.")
+@click.option("--compile", "compiled", is_flag=True, help="By torch.compile.")
+@options.number("--accumulate", 1, "Parts to take a batch in, one after the other.")
+@options.number("--save-every", 200, "Iterations between checkpoints.")
+@options.number("--eval-every", None, "Iterations between validations; by default a twentieth of the run.")
+@options.number("--log-every", 20, "Iterations between lines of the log.")
 def train(
     config: str,
     train_annotations: Path,
@@ -40,20 +70,19 @@ def train(
     device: str,
     **settings: Any,
 ) -> None:
-    """Train a configuration on a data set in COCO's format."""
-    from yolact.data.coco import read_coco
+    """Train a configuration on a data set in COCO's format.
+
+    Started by torchrun, processes share each batch. SIGTERM and Ctrl-C end a run after its iteration, with a
+    checkpoint for --resume.
+    """
     from yolact.devices import find_device
-    from yolact.evaluation import evaluate
-    from yolact.predictor import load
+    from yolact.distributed import is_main, process_group
     from yolact.train.engine import train
 
     if (val_annotations is None) != (val_images is None):
         raise UserError("--val-annotations and --val-images go together")
-    place = find_device(device)
-    if val_annotations is not None and val_images is not None:
-        read_coco(val_annotations, val_images)  # its faults are told now, not after the training
-    weights = train(config, train_annotations, train_images, output, device=place, **settings)
-    if val_annotations is not None and val_images is not None:
-        detections = detect(load(weights, place), val_annotations, val_images)
-        click.echo(scores_table(evaluate(detections, val_annotations)))
-    click.echo(weights)
+    settings |= {"val_annotations": val_annotations, "val_images": val_images}
+    with process_group(find_device(device)) as place:
+        weights = train(config, train_annotations, train_images, output, device=place, **settings)
+        if is_main():
+            click.echo(weights)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import cv2
@@ -27,14 +27,16 @@ class Batch:
 
     images: Tensor  # [B, S, S, 3] uint8 RGB
     assignment: Assignment
+    unreadable: tuple[str, ...] = ()  # pictures that others stand in for, a line each
 
     def to(self, device: torch.device | str) -> Batch:
         """The same on another device."""
-        return Batch(self.images.to(device, non_blocking=True), self.assignment.to(device))
+        images = self.images.to(device, non_blocking=True)
+        return replace(self, images=images, assignment=self.assignment.to(device))
 
     def pin_memory(self) -> Batch:
         """The same in memory that a GPU copies from while the processor goes on; for torch's DataLoader."""
-        return Batch(self.images.pin_memory(), self.assignment.pin_memory())
+        return replace(self, images=self.images.pin_memory(), assignment=self.assignment.pin_memory())
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +57,8 @@ class Batches(torch.utils.data.Dataset[Batch | UserError]):
         targets = [Targets.from_sample(sample) for sample in samples]
         generators = [self._generator(position) for position in positions]
         assignment = assign(targets, self.priors, self.config, self.config.train.max_masks, generators)
-        return Batch(torch.stack([torch.from_numpy(sample.image) for sample in samples]), assignment)
+        images = torch.stack([torch.from_numpy(sample.image) for sample in samples])
+        return Batch(images, assignment, sum((sample.unreadable for sample in samples), ()))
 
     def _generator(self, position: int) -> torch.Generator:
         """Draws a picture's masks, the same ones whatever process it falls to."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import torch
 from torch import nn
 
 from yolact.config import Config, TrainOptions
-from yolact.data.coco import CocoDataset
+from yolact.data.coco import CocoDataset, read_coco
+from yolact.data.faults import OnFault, summary
 from yolact.distributed import world_size
 from yolact.errors import UserError
 from yolact.models.darknet import DarkNet53
@@ -33,6 +35,23 @@ def check_machine(precision: Precision, device: torch.device) -> None:
         raise UserError(f"precision {precision!r} is unknown; choose fp32, bf16 or fp16")
     if precision == "fp16" and device.type != "cuda":
         raise UserError("precision 'fp16' needs a GPU; 'bf16' and 'fp32' work on a CPU too")
+
+
+def read_dataset(
+    annotations: str | Path, images: str | Path, on_fault: OnFault, classes: Sequence[str], class_agnostic: bool
+) -> CocoDataset:
+    """What to train on.
+
+    Raises:
+        UserError: its fault, or it holds no picture.
+    """
+    dataset = read_coco(annotations, images, on_fault=on_fault)
+    if not dataset.pictures:
+        raise UserError(f"{annotations}: names no picture")
+    if classes and class_agnostic:
+        raise UserError("either some classes alone, or all as one")
+    dataset = dataset.only(classes) if classes else dataset
+    return dataset.class_agnostic() if class_agnostic else dataset
 
 
 def part_of_batch(batch_size: int, accumulate: int) -> int:
@@ -73,11 +92,11 @@ def build(
     *,
     seed: int,
     device: torch.device,
-    part: int,  # pictures that a process takes at a time
+    at_once: int,  # pictures that a process takes at a time
     precision: Precision,
     channels_last: bool,
     compiled: bool,
-    resume: Path | None,  # a checkpoint to go on from
+    checkpoint: Path,  # to go on from, if it is there
 ) -> tuple[RunState, TrainStep, list[str]]:
     """The network and what trains it, and lines that tell of them."""
     torch.default_generator.manual_seed(seed)
@@ -85,9 +104,10 @@ def build(
     synchronised = device.type == "cuda" and world_size() > 1  # batch norm's statistics; torch can on GPUs alone
     freeze = recipe.freeze_batch_norm
     if freeze is None:
-        freeze = part * (world_size() if synchronised else 1) < FREEZE_BELOW
+        freeze = at_once * (world_size() if synchronised else 1) < FREEZE_BELOW
     model = Model(config, freeze_batch_norm=pretrained and freeze)
-    lines = [] if resume else [start_from(model, weights)]
+    resumed = checkpoint.exists()
+    lines = [] if resumed else [start_from(model, weights)]
     model.to(device).train()
     frozen = pretrained and recipe.freeze_to_c4
     if frozen:
@@ -105,16 +125,18 @@ def build(
     }
     average = WeightAverage(model, recipe.ema_decay) if recipe.ema_decay else None
     state = RunState(identity, model, average, step.optimizer, step.scaler)
-    if resume:
-        state.resume(resume)
+    if resumed:
+        state.resume(checkpoint)
         lines.append(f"going on from iteration {state.iteration}")
+    if dataset.faults:
+        lines.append(f"left out: {summary(dataset.faults)}")
     options = config.train
     batch_norm = "frozen" if model.freeze_batch_norm else "trained"
     if world_size() > 1 and not (synchronised or model.freeze_batch_norm):
         batch_norm += " with statistics of each process's own"
     lines.append(
         f"{config.name}: {len(dataset)} pictures, {config.num_classes} classes, "
-        f"{options.length} iterations of {options.batch_size}, {part} at once in each of {world_size()} processes, "
+        f"{options.length} iterations of {options.batch_size}, {at_once} at once in each of {world_size()} processes, "
         f"rate {options.learning_rate:g}, batch norm {batch_norm}, "
         f"backbone {'frozen up to C4' if frozen else 'trained'}, {precision} on {device}"
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from yolact.config import Config, get_config
-from yolact.data.coco import read_coco
+from yolact.data.faults import OnFault
 from yolact.data.samples import SampleStream
 from yolact.distributed import (
     failing_together,
@@ -23,22 +23,20 @@ from yolact.distributed import (
     sum_over_processes,
 )
 from yolact.errors import UserError
-from yolact.evaluation import detect_dataset, evaluate
 from yolact.models.checkpoint import save_checkpoint
 from yolact.pictures import make_folder
 from yolact.train.assignment import Totals
 from yolact.train.batches import Batch, Batches, load
-from yolact.train.build import build, check_machine, part_of_batch, told_scaling
+from yolact.train.build import build, check_machine, part_of_batch, read_dataset, told_scaling
 from yolact.train.log import RunLog, cut_log, draw_curves
 from yolact.train.recipe import Recipe, get_recipe, rate_at, scale_to_batch
 from yolact.train.report import FiniteGuard
 from yolact.train.signals import kept_signals
-from yolact.train.state import RunState
 from yolact.train.step import Precision
+from yolact.train.validation import Validation
 
 # In the run's folder, beside the log:
 CHECKPOINT = "checkpoint.pth"  # the newest state, all that resuming needs; yolact.load reads it as well
-BEST = "best.pth"  # the weights of the best validation so far
 WEIGHTS = "weights.pth"  # the result, in half precision and without the state
 
 
@@ -53,6 +51,9 @@ def train(
     val_images: str | Path | None = None,
     recipe: str | Recipe = "original",
     weights: str | Path | None = None,
+    classes: Sequence[str] = (),
+    class_agnostic: bool = False,
+    on_fault: OnFault = "stop",
     iterations: int | None = None,
     batch_size: int | None = None,
     learning_rate: float | None = None,
@@ -83,10 +84,13 @@ def train(
         train_annotations: the JSON file.
         train_images: the folder that its file names are relative to.
         output: the run's folder: checkpoint, weights, log and curves are written into it.
-        val_annotations, val_images: scored from time to time; the weights of the best mask AP are kept.
+        val_annotations, val_images: scored from time to time; the weights of the best mask AP are kept as best.pth.
         recipe: "original", "small" (for few pictures), or a `Recipe`.
         weights: a file to start from, of a whole model whatever its classes, or of a backbone alone; None: ImageNet
             weights of the backbone where a package carries them (EfficientNet-Lite0), else random ones.
+        classes: names or ids of those to learn, the others' objects left out; all when empty.
+        class_agnostic: learn all objects as ones of a single class, "object".
+        on_fault: "stop" at a fault of an annotation or a picture, or "skip" it: leave it out, and say so.
         iterations, batch_size, learning_rate: instead of the recipe's. A batch size, over all processes, scales rate
             and length by itself.
         clip_norm, ema_decay: instead of the recipe's: of the gradient, and of the averaged weights.
@@ -96,7 +100,7 @@ def train(
         channels_last: the layout of the network's tensors; None: on GPUs, where it suits half precision best.
         compiled: compile the network by torch.compile.
         accumulate: parts that a process takes its share of the batch in, one after the other, to need less memory.
-        resume: go on from the checkpoint in `output`, to the same end as if never stopped.
+        resume: go on from the checkpoint in `output`, if there is one, to the same end as if never stopped.
         stop_after: leave off after this many iterations of this call, with a checkpoint.
         save_every: iterations between two checkpoints.
         eval_every: iterations between two validations; None: a twentieth of the run.
@@ -117,18 +121,16 @@ def train(
             recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe
             recipe = recipe if ema_decay is None else replace(recipe, ema_decay=ema_decay)
             config = get_config(config) if isinstance(config, str) else config
-            dataset = read_coco(train_annotations, train_images)
-            if not dataset.pictures:
-                raise UserError(f"{train_annotations}: names no picture")
+            dataset = read_dataset(train_annotations, train_images, on_fault, classes, class_agnostic)
             validation = None
             if val_annotations is not None and val_images is not None:
-                validation = (val_annotations, val_images)
-                read_coco(*validation)  # its faults are told now, not after hours of training
+                validation = Validation(val_annotations, val_images, classes, class_agnostic)
+                validation.check()
             own = replace(config.train, **recipe.changes)
             options = scale_to_batch(own, len(dataset), batch_size, iterations, learning_rate)
             options = options if clip_norm is None else replace(options, clip_norm=clip_norm)
             config = replace(config.with_classes(dataset.class_names, dataset.category_ids), train=options)
-            part = part_of_batch(options.batch_size, accumulate)
+            at_once = part_of_batch(options.batch_size, accumulate)
             if (folder / CHECKPOINT).exists() and not resume:
                 raise UserError(f"{folder}: holds a run already; resume it, or choose another folder")
             state, step, lines = build(
@@ -138,24 +140,26 @@ def train(
                 weights,
                 seed=seed,
                 device=device,
-                part=part,
+                at_once=at_once,
                 precision=precision,
                 channels_last=device.type == "cuda" if channels_last is None else channels_last,
                 compiled=compiled,
-                resume=folder / CHECKPOINT if resume else None,
+                checkpoint=folder / CHECKPOINT,
             )
             if options != own:
                 lines.append(told_scaling(own, options))
             if is_main():
                 make_folder(folder)
                 cut_log(folder, state.iteration)
+                for part in folder.glob(".*.part"):  # what a killed run was about to write
+                    part.unlink()
         stop = options.length if stop_after is None else min(state.iteration + stop_after, options.length)
         eval_every = eval_every or max(options.length // 20, 1)
         stream = SampleStream(
-            dataset, config.size, recipe.augmentation, config.preprocessing.mean, seed, options.min_truth_size
+            dataset, config.size, recipe.augmentation, config.preprocessing.mean, seed, options.min_truth_size, on_fault
         )
         loading = load(
-            Batches(stream, config, state.model.priors.cpu(), part),
+            Batches(stream, config, state.model.priors.cpu(), at_once),
             state.iteration,
             stop,
             accumulate=accumulate,
@@ -171,6 +175,8 @@ def train(
                 parts, totals = _agreed(group)
                 rate = rate_at(state.iteration, options, recipe.schedule)
                 journal.add(step(parts, totals, rate))
+                for line in chain.from_iterable(batch.unreadable for batch in parts):
+                    journal.say_once(line)
                 if state.average is not None:
                     state.average.update(state.model)
                 state.iteration += 1
@@ -178,16 +184,18 @@ def train(
                 caught = max_over_processes(max(signals, default=0))
                 done = state.iteration == stop
                 tell, save = (caught or done or state.iteration % every == 0 for every in (log_every, save_every))
-                score = validation and (done or state.iteration % eval_every == 0)
+                score = validation is not None and (done or state.iteration % eval_every == 0)
                 if tell or save or score:
                     with failing_together():
                         guard.check(journal.read(), state.iteration)
                         if tell:
                             journal.tell(state.iteration, rate)
-                        if validation and score and is_main():
-                            _validate(state, *validation, folder, journal)
+                        if validation is not None and score and is_main():
+                            journal.score(state.iteration, validation.score(state, folder))
                         if (save or score) and is_main():
                             state.save(folder / CHECKPOINT)
+                        if (done or score) and is_main():
+                            draw_curves(folder)
                 if caught:
                     journal.say(f"{signal.Signals(caught).name}: saved after iteration {state.iteration}; resume it")
                     raise KeyboardInterrupt if caught == signal.SIGINT else SystemExit(128 + caught)
@@ -196,7 +204,6 @@ def train(
         with failing_together():
             if is_main():
                 save_checkpoint(folder / WEIGHTS, state.result, half=True)
-                draw_curves(folder)
         return folder / WEIGHTS
 
 
@@ -213,13 +220,3 @@ def _agreed(group: Sequence[Batch | UserError]) -> tuple[list[Batch], Totals]:
     if faulty:
         raise_together(next(iter(faults), None))
     return batches, Totals(*totals)
-
-
-def _validate(state: RunState, annotations: str | Path, images: str | Path, folder: Path, journal: RunLog) -> None:
-    """Score the network, and keep its weights where they are the best so far."""
-    scores = evaluate(list(chain.from_iterable(detect_dataset(state.result, annotations, images))), annotations)
-    journal.score(state.iteration, scores)
-    draw_curves(folder)
-    if scores["segm"]["AP"] > state.best:
-        state.best = scores["segm"]["AP"]
-        save_checkpoint(folder / BEST, state.result, half=True)

@@ -45,6 +45,7 @@ class RunLog:
         self.writer = _tensorboard(folder, start) if is_main() else None
         visible = log is None and is_main() and sys.stderr.isatty()
         self.bar = tqdm(total=stop, initial=start, unit="step", dynamic_ncols=True, disable=not visible)
+        self.told: set[str] = set()
         self.said = -math.inf  # when the last line of means was
         self.unread: list[Tensor] = []  # what the steps returned, still on their device
         self._restart()
@@ -57,6 +58,12 @@ class RunLog:
     def say(self, line: str) -> None:
         """Tell a line, above the progress bar where there is one."""
         if is_main():
+            (self.log if self.bar.disable else self.bar.write)(line)
+
+    def say_once(self, line: str) -> None:
+        """Tell a line that this process has not told before, whichever process it is."""
+        if line not in self.told:
+            self.told.add(line)
             (self.log if self.bar.disable else self.bar.write)(line)
 
     def timed(self, batches: Iterator[T]) -> Iterator[T]:

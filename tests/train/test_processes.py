@@ -1,0 +1,92 @@
+"""Two processes, connected by gloo as torchrun starts them, train what one does, and end together."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import STRONG, TINY, Outcome, Run, run_all, small_runs, write_squares
+
+from yolact.data.augment import Augmentation
+from yolact.data.coco import read_coco
+from yolact.data.samples import SampleStream
+from yolact.train.engine import train
+
+ABSOLUTE = 1e-5  # sums of four pictures in another order, through six steps
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures; in `broken` the same, but that one of the second process's first share does not read."""
+    folder = tmp_path_factory.mktemp("squares")
+    (folder / "broken").mkdir()
+    write_squares(folder)
+    write_squares(folder / "broken")
+    dataset = read_coco(folder / "broken" / "truth.json", folder / "broken")
+    SampleStream(dataset, TINY.size, Augmentation(), (0, 0, 0), seed=0).picture(2).path.write_bytes(b"")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def outcomes(folder: Path) -> dict[str, Outcome]:
+    """What came of runs of two processes."""
+    short = ("--batch-size", "4", "--iterations", "3")
+    equal = ("--recipe", "strong", "--batch-size", "4", "--iterations", "6", "--learning-rate", "2e-3")
+    broken = ("--train-annotations", str(folder / "broken" / "truth.json"), "--train-images", str(folder / "broken"))
+    runs = {
+        "two": Run(folder / "two", (*equal, "--accumulate", "2", "--workers", "1", "--log-every", "1")),
+        "unreadable": Run(folder / "unreadable", (*short, *broken)),
+        "told": Run(folder / "told", short, (signal.SIGTERM, "yolact.train.engine.rate_at", 2), signalled_rank=1),
+        "not-finite": Run(folder / "not-finite", (*short, "--learning-rate", "1e30")),
+        "uneven": Run(folder / "uneven", ("--batch-size", "3")),
+        "held": Run(folder / "told", short),
+    }
+    return dict(zip(runs, run_all(folder, list(runs.values()), processes=2), strict=True))
+
+
+def trained(folder: Path) -> dict[str, torch.Tensor]:
+    """The weights of a run, and their momentum."""
+    training = torch.load(folder / "checkpoint.pth", weights_only=True)["training"]
+    momentum = {f"momentum {n}": s["momentum_buffer"] for n, s in training["optimizer"]["state"].items()}
+    return {**training["model"], **momentum}
+
+
+def test_two_processes_train_what_one_does(folder: Path, outcomes: dict[str, Outcome]) -> None:
+    two = outcomes["two"]
+    assert two.statuses == (0, 0), two.told
+    assert two.told.count(str(folder / "two" / "weights.pth")) == 1, "one of them talks"
+    options = {"recipe": STRONG, "batch_size": 4, "iterations": 6, "learning_rate": 2e-3, "log_every": 1}
+    with small_runs():
+        for name, accumulate in (("one", 1), ("parts", 4)):
+            train(TINY, folder / "truth.json", folder, folder / name, accumulate=accumulate, **options)
+    for name in ("parts", "two"):
+        torch.testing.assert_close(trained(folder / name), trained(folder / "one"), rtol=0, atol=ABSOLUTE)
+        logs = [(folder / run / "log.jsonl").read_text().splitlines() for run in (name, "one")]
+        for mine, theirs in zip(*(map(json.loads, log) for log in logs), strict=True):
+            for term in ("box", "classification", "mask", "semantic", "gradient_norm"):
+                assert mine[term] == pytest.approx(theirs[term], rel=1e-5), (name, term)
+
+
+def test_a_signal_to_one_process_stops_both(outcomes: dict[str, Outcome]) -> None:
+    assert outcomes["told"].statuses == (143, 143), outcomes["told"].told
+    assert "SIGTERM: saved after iteration 2" in outcomes["told"].told
+
+
+@pytest.mark.parametrize(
+    ("run", "message"),
+    [
+        ("unreadable", ".png: the file is empty"),
+        ("not-finite", "the loss is not finite"),
+        ("uneven", "a batch of 3 does not divide into 2 processes times 1 parts"),
+        ("held", "holds a run already"),
+    ],
+)
+def test_processes_fail_together_and_say_it_once(outcomes: dict[str, Outcome], run: str, message: str) -> None:
+    outcome = outcomes[run]
+    assert outcome.statuses == (2, 2), outcome.told
+    assert outcome.told.count("yolact: ") == 1, outcome.told
+    assert message in outcome.told
+    assert "Traceback" not in outcome.told, outcome.told

@@ -1,0 +1,43 @@
+"""What the network is worth on pictures that it does not learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+from yolact.data.coco import read_coco
+from yolact.evaluation import Scores, detect_dataset, evaluate
+from yolact.models.checkpoint import save_checkpoint
+from yolact.train.state import RunState
+
+BEST = "best.pth"  # the weights of the best validation so far, in the run's folder
+
+
+@dataclass(frozen=True, eq=False)
+class Validation:
+    """A data set to score the network on, as it was trained: for some classes alone, or for all as one."""
+
+    annotations: str | Path
+    images: str | Path
+    classes: Sequence[str]
+    class_agnostic: bool
+
+    def check(self) -> None:
+        """Read the data set, so that its faults are told now and not after hours of training.
+
+        Raises:
+            UserError: one of them.
+        """
+        read_coco(self.annotations, self.images)
+
+    def score(self, state: RunState, folder: Path) -> dict[str, Scores]:
+        """COCO's numbers; the weights are kept in the run's folder where no mask AP before was as high."""
+        pictures = detect_dataset(state.result, self.annotations, self.images, class_agnostic=self.class_agnostic)
+        results = list(chain.from_iterable(pictures))
+        scores = evaluate(results, self.annotations, classes=self.classes, class_agnostic=self.class_agnostic)
+        if scores["segm"]["AP"] > state.best:
+            state.best = scores["segm"]["AP"]
+            save_checkpoint(folder / BEST, state.result, half=True)
+        return scores
