@@ -235,7 +235,7 @@ FAULTS = [
         "segmentation far off its picture",
         "annotation",
         1,
-        "far off its picture of 20x10",
+        "in a picture of 20x10",
         2,
         1,
     ),
@@ -261,6 +261,7 @@ FAULTS = [
         )
     ),
     (change("annotations.0.bbox", [4, 4, 0, 3]), "box without area", "annotation", 1, "[4, 4, 0, 3] has no area", 2, 1),
+    (change("annotations.0.bbox", [4, 4, 1e-9, 3]), "box without area", "annotation", 1, "has no area", 2, 1),
     (change("annotations.0.bbox", [4, 4, -2, 3]), "box without area", "annotation", 1, "has no area", 2, 1),
     (change("annotations.0.segmentation", []), "segmentation without area", "annotation", 1, "has no area", 2, 1),
     (
@@ -333,6 +334,21 @@ def test_many_faults_at_once_are_all_told(folder: Path) -> None:
     assert summary(dataset.faults) == "4 faults (2 × malformed box, 1 × box without area, 1 × box off its picture)"
     with pytest.raises(UserError, match=r"annotation 10: .*one of 3 faults; `yolact data check` tells them all"):
         read(folder, values)
+
+
+def test_little_polygons_are_found_beside_huge_ones(folder: Path) -> None:
+    """Sums over all of them would lose what is small, or all after one that is infinite."""
+    values = content()
+    values["images"] = [{"id": 7, "file_name": "a.png", "width": 30000, "height": 30000}]
+    huge = {**FIRST, "bbox": [0, 0, 30000, 30000], "segmentation": [[0, 0, 30000, 0, 30000, 30000, 0, 30000]]}
+    sliver = {**FIRST, "bbox": [2, 2, 6, 6], "segmentation": [[2, 2, 5, 5, 8, 8]]}
+    far = {**FIRST, "segmentation": [[*POINTS, 1e300, 4]]}
+    values["annotations"] = [{**a, "id": i} for i, a in enumerate([huge, far, *[huge] * 50, sliver])]
+    faults = read(folder, values, on_fault="skip").faults
+    assert [(fault.id, fault.kind) for fault in faults] == [
+        (1, FaultKind.SEGMENTATION_OFF_PICTURE),
+        (52, FaultKind.EMPTY_SEGMENTATION),
+    ]
 
 
 def test_real_data_sets_have_no_fault() -> None:

@@ -40,6 +40,21 @@ class _Columns:
         self.coordinates = array("f")
         self.rles: list[bytes] = []  # compressed counts; empty for polygons
 
+    def truths(self, limits: NDArray[np.int64]) -> Truths:
+        """All of them, their boxes cut to `limits`: the sizes of their pictures, [N, 4] xyxy."""
+        boxes = np.array(self.boxes).reshape(-1, 4)
+        boxes[:, 2:] += boxes[:, :2]
+        parts = Ragged.of(np.array(self.part_lengths), np.array(self.part_counts))
+        point_counts = np.diff(np.concatenate([[0], np.cumsum(parts.values)])[parts.offsets])
+        return Truths(
+            boxes=np.clip(boxes, 0, limits).astype(np.float32),
+            labels=np.array(self.labels),
+            crowd=np.array(self.crowd).astype(bool),
+            parts=parts,
+            points=Ragged.of(np.array(self.coordinates).reshape(-1, 2), point_counts),
+            rles=Ragged.of(np.frombuffer(b"".join(self.rles), np.uint8), [len(rle) for rle in self.rles]),
+        )
+
 
 def read_truths(
     records: list[Any],
@@ -65,41 +80,19 @@ def read_truths(
             refuse(position, refused.kind, refused.text)
 
     owners = np.array(columns.owners)
-    parts = Ragged.of(np.array(columns.part_lengths), np.array(columns.part_counts))
-    point_counts = np.diff(np.concatenate([[0], np.cumsum(parts.values)])[parts.offsets])
-    points = Ragged.of(np.array(columns.coordinates).reshape(-1, 2), point_counts)
-    rles = Ragged.of(np.frombuffer(b"".join(columns.rles), np.uint8), [len(rle) for rle in columns.rles])
-    boxes = np.array(columns.boxes).reshape(-1, 4)  # [N, 4] xywh
-    limits = np.tile(sizes[owners][:, ::-1], 2)  # [N, 4] width, height, width, height
-    boxes[:, 2:] += boxes[:, :2]
-    cut = np.clip(boxes, 0, limits)
-    labels, crowd = np.array(columns.labels), np.array(columns.crowd).astype(bool)
-    truths = Truths(cut.astype(np.float32), labels, crowd, parts, points, rles)
-    bounds = _bounds(truths, sizes[owners])
-    checks = (
-        (FaultKind.EMPTY_BOX, _is_empty(boxes), "its box {box} has no area"),
-        (FaultKind.BOX_OFF_PICTURE, _is_empty(cut), "its box {box} lies off its picture of {size}"),
-        (FaultKind.EMPTY_SEGMENTATION, _is_empty(bounds), "its segmentation has no area"),
-        (
-            FaultKind.SEGMENTATION_OFF_PICTURE,
-            ((bounds < -limits) | (bounds > 2 * limits)).any(1),
-            "its segmentation reaches from {bounds}, far off its picture of {size}",
-        ),
-        (
-            FaultKind.BOX_MISFIT,
-            _fit(cut, np.clip(bounds, 0, limits)) < MIN_FIT,
-            "its box {box} does not fit its segmentation, which reaches from {bounds}",
-        ),
-    )
+    sizes_of_all = sizes[owners]
+    limits = np.tile(sizes_of_all[:, ::-1], 2)  # [N, 4] width, height, width, height
+    truths = columns.truths(limits)
+    bounds = _bounds(truths, sizes_of_all)
     keep = np.ones(len(owners), bool)
-    for kind, at_fault, text in checks:
+    for kind, at_fault, text in _checks(columns, truths, bounds, limits):
         for row in np.flatnonzero(at_fault & keep):
             (x1, y1, x2, y2), position = bounds[row], columns.positions[row]
             named = {"box": brief(records[position]["bbox"]), "bounds": f"{x1:g}, {y1:g} to {x2:g}, {y2:g}"}
             refuse(position, kind, text.format(**named, size=f"{limits[row, 0]}x{limits[row, 1]}"))
         keep &= ~at_fault
     for row in np.flatnonzero(keep & (_polygon_areas(truths) < DRAWN_BELOW)).tolist():
-        height, width = sizes[owners[row]].tolist()
+        height, width = sizes_of_all[row].tolist()
         if not mask.area(truths.truth(row, height, width).rle(height, width)):
             refuse(columns.positions[row], FaultKind.EMPTY_SEGMENTATION, "its polygons cover no pixel")
             keep[row] = False
@@ -191,6 +184,27 @@ def _are_numbers(values: list[Any]) -> bool:
         return False
 
 
+def _checks(
+    columns: _Columns,
+    truths: Truths,
+    bounds: NDArray[np.float64],  # [N, 4] xyxy, of the segmentations
+    limits: NDArray[np.int64],  # [N, 4] width, height, width, height
+) -> list[tuple[FaultKind, NDArray[np.bool_], str]]:
+    """What makes an annotation useless though its form is right: kind, which ones [N], and the message."""
+    corners, sides = np.split(np.array(columns.boxes).reshape(-1, 4), 2, axis=1)
+    off = ((corners >= limits[:, :2]) | (corners + sides <= 0)).any(1)
+    empty = (sides <= 0).any(1) | (_is_empty(truths.boxes) & ~off)
+    far_off = ((bounds < -limits) | (bounds > 2 * limits)).any(1)
+    misfit = np.asarray(_fit(truths.boxes, np.clip(bounds, 0, limits)) < MIN_FIT)
+    return [
+        (FaultKind.EMPTY_BOX, empty, "its box {box} has no area"),
+        (FaultKind.BOX_OFF_PICTURE, off, "its box {box} lies off its picture of {size}"),
+        (FaultKind.EMPTY_SEGMENTATION, _is_empty(bounds), "its segmentation has no area"),
+        (FaultKind.SEGMENTATION_OFF_PICTURE, far_off, "its segmentation reaches from {bounds}, in a picture of {size}"),
+        (FaultKind.BOX_MISFIT, misfit, "its box {box} does not fit its segmentation, which reaches from {bounds}"),
+    ]
+
+
 def _bounds(truths: Truths, sizes: NDArray[np.int64]) -> NDArray[np.float64]:
     """The box [N, 4] xyxy around each segmentation, zeros where it is empty."""
     bounds = np.zeros((len(truths), 4))
@@ -213,16 +227,19 @@ def _polygon_areas(truths: Truths) -> NDArray[np.float64]:
     with np.errstate(over="ignore", invalid="ignore"):  # vertices may lie at the end of the world
         doubled = x * np.roll(y, -1) - np.roll(x, -1) * y  # an edge each
         doubled[ends - 1] = x[ends - 1] * y[starts] - x[starts] * y[ends - 1]
-        parts = np.abs(np.add.reduceat(doubled, starts)) / 2 if len(starts) else starts
-    areas = np.diff(np.concatenate([[0.0], np.cumsum(parts)])[truths.parts.offsets])
-    return np.where(np.diff(truths.parts.offsets), areas, np.inf)
+        parts = np.abs(np.add.reduceat(doubled, starts)) / 2 if len(starts) else doubled
+    areas = np.full(len(truths), np.inf)
+    drawn = np.flatnonzero(np.diff(truths.parts.offsets))
+    if len(drawn):
+        areas[drawn] = np.add.reduceat(parts, truths.parts.offsets[drawn])
+    return areas
 
 
-def _is_empty(boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
+def _is_empty(boxes: NDArray[Any]) -> NDArray[np.bool_]:
     return np.array((boxes[:, 2:] <= boxes[:, :2]).any(1))
 
 
-def _fit(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+def _fit(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
     """IoU of boxes [N, 4] row by row, each grown by a pixel on all sides."""
     grown = np.array((-1, -1, 1, 1))
     a, b = a + grown, b + grown
