@@ -103,3 +103,24 @@ def augmented(config: str, annotations: Path, images: Path, output: Path, recipe
     for line in dict.fromkeys(line for sample in drawn for line in sample.unreadable):
         click.echo(f"another picture stands for {line}", err=True)
     click.echo(output)
+
+
+@data.command()
+@click.argument("folder", type=Path)
+@click.argument("split")
+@click.option("--output", type=Path, required=True, metavar="FILE", help="The annotation file to write.")
+def sbd(folder: Path, split: str, output: Path) -> None:
+    """Write the annotations of Pascal SBD in COCO's format.
+
+    FOLDER is the data set's, with img, inst and the lists; SPLIT is a list's name, train or val. The pictures are those
+    in FOLDER/img.
+    """
+    from yolact.data.sbd import convert_sbd
+    from yolact.files import replacing
+    from yolact.pictures import make_folder
+
+    make_folder(output.parent)
+    content = convert_sbd(folder, split)
+    with replacing(output) as file:
+        file.write(json.dumps(content).encode())
+    click.echo(f"{len(content['annotations'])} instances in {len(content['images'])} pictures: {output}")

@@ -52,4 +52,5 @@ class Fault:
 def summary(faults: Sequence[Fault]) -> str:
     """One line for the log: how many of which kind, the most frequent first."""
     kinds = Counter(fault.kind.value for fault in faults).most_common()
-    return f"{len(faults)} fault{'s'[: len(faults) != 1]} ({', '.join(f'{n} × {kind}' for kind, n in kinds)})"
+    noun = "fault" if len(faults) == 1 else "faults"
+    return f"{len(faults)} {noun} ({', '.join(f'{n} × {kind}' for kind, n in kinds)})"
