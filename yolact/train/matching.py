@@ -65,4 +65,7 @@ def _area(boxes: Tensor) -> Tensor:
 
 
 def _intersection(a: Tensor, b: Tensor) -> Tensor:  # [n, 4], [P, 4] -> [n, P]
-    return (torch.minimum(a[:, None, 2:], b[:, 2:]) - torch.maximum(a[:, None, :2], b[:, :2])).clamp(min=0).prod(2)
+    x1, y1, x2, y2 = a[:, :, None].unbind(1)  # [n, 1] each
+    width = torch.minimum(x2, b[:, 2]) - torch.maximum(x1, b[:, 0])
+    height = torch.minimum(y2, b[:, 3]) - torch.maximum(y1, b[:, 1])
+    return width.clamp_(min=0).mul_(height.clamp_(min=0))
