@@ -82,6 +82,7 @@ def load(
             for part in range(accumulate)
         ),
         num_workers=workers,
+        multiprocessing_context="fork" if workers else None,  # shares the data set, which others would copy
         worker_init_fn=_be_worker,
         pin_memory=pin_memory,
         generator=torch.Generator(),  # or the loader would draw from the caller's
