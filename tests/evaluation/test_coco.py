@@ -1,26 +1,21 @@
-"""The evaluator against COCO's own numbers, and on what a model detects."""
+"""The evaluators against COCO's own numbers, against each other, and on cases counted by hand."""
 
 from __future__ import annotations
 
 import json
 import re
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
-import torch
 from conftest import shared_path
 from pycocotools import mask
 
-from yolact.config import DetectOptions, get_config
 from yolact.errors import UserError
-from yolact.evaluation import detect_dataset, evaluate
+from yolact.evaluation import evaluate
 from yolact.evaluation.coco import EVALUATORS, METRICS
-from yolact.predictor import Model
 
 TRUTH = {
     "images": [{"id": 1, "file_name": "1.png", "height": 20, "width": 20}],
@@ -194,45 +189,3 @@ def test_an_evaluator_that_is_not_installed(truth: Path, evaluator: str, monkeyp
 def test_an_unknown_evaluator(truth: Path) -> None:
     with pytest.raises(UserError, match="evaluator 'coco' is unknown; choose pycocotools, faster-coco-eval, hotcoco"):
         evaluate([FOUND], truth, evaluator="coco")
-
-
-@pytest.fixture
-def model() -> Model:
-    """A network that answers at random, for classes with the ids 3 and 8."""
-    torch.manual_seed(0)
-    config = replace(get_config("yolact_lite0"), size=64, detect=DetectOptions(score_threshold=0.01))
-    return Model(config.with_classes(("a", "b"), (3, 8))).eval()
-
-
-def test_a_models_detections_carry_the_data_sets_ids(model: Model, tmp_path: Path) -> None:
-    sizes = {41: (20, 30), 7: (50, 40), 12: (30, 30)}
-    for id, (height, width) in sizes.items():
-        cv2.imwrite(str(tmp_path / f"{id}.png"), np.random.default_rng(id).integers(0, 256, (height, width, 3)))
-    truth = {
-        "images": [{"id": i, "file_name": f"{i}.png", "height": h, "width": w} for i, (h, w) in sizes.items()],
-        "categories": [{"id": 8, "name": "b"}, {"id": 3, "name": "a"}],
-        "annotations": [{**TRUTH["annotations"][0], "image_id": 41}],  # type: ignore[index]
-    }
-    path = tmp_path / "truth.json"
-    path.write_text(json.dumps(truth))
-    pictures = list(detect_dataset(model, path, tmp_path, batch_size=2))
-    assert [{result["image_id"] for result in results} for results in pictures] == [{41}, {7}, {12}]
-    results = [result for picture in pictures for result in picture]
-    assert {result["category_id"] for result in results} <= {3, 8}
-    assert all(result["segmentation"]["size"] == list(sizes[result["image_id"]]) for result in results)
-    scores = evaluate(json.loads(json.dumps(results)), path)
-    assert all(0 <= scores[kind]["AP"] <= 1 for kind in ("bbox", "segm"))
-
-
-def test_pictures_without_truths_are_detected_on(model: Model, tmp_path: Path) -> None:
-    cv2.imwrite(str(tmp_path / "1.png"), np.zeros((20, 20, 3), np.uint8))
-    categories = [{"id": 8, "name": "b"}, {"id": 3, "name": "a"}]
-    (tmp_path / "test.json").write_text(json.dumps({"images": TRUTH["images"], "categories": categories}))
-    assert len(list(detect_dataset(model, tmp_path / "test.json", tmp_path))) == 1
-
-
-def test_a_model_of_other_categories_is_refused(model: Model, truth: Path, tmp_path: Path) -> None:
-    cv2.imwrite(str(tmp_path / "1.png"), np.zeros((20, 20, 3), np.uint8))
-    with pytest.raises(UserError, match=r"truth\.json: the model detects category ids \[8\] that are not in it"):
-        next(detect_dataset(model, truth, tmp_path))
-    assert len(list(detect_dataset(model, truth, tmp_path, class_agnostic=True))) == 1
