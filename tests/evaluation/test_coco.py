@@ -15,7 +15,8 @@ from pycocotools import mask
 
 from yolact.errors import UserError
 from yolact.evaluation import evaluate
-from yolact.evaluation.coco import EVALUATORS, METRICS
+from yolact.evaluation.coco import EVALUATORS, METRICS, score
+from yolact.evaluation.truth import read_results, read_truth
 
 TRUTH = {
     "images": [{"id": 1, "file_name": "1.png", "height": 20, "width": 20}],
@@ -136,12 +137,14 @@ def test_evaluators_agree(seed: int, tmp_path: Path) -> None:
         return {**place, "bbox": [x, y, width, height], "segmentation": rle(x, y, width, height), **fields}
 
     annotations = [rectangle(id=id, iscrowd=int(random.random() < 0.2)) for id in range(20)]
-    results = [rectangle(score=score) for score in random.random(30).round(1).tolist()]
-    for annotation, score in zip(annotations, random.random(12).round(1).tolist(), strict=False):
-        results.append({**{key: annotation[key] for key in results[0] if key != "score"}, "score": score})
+    results = [rectangle(score=seen) for seen in random.random(30).round(1).tolist()]
+    for annotation, seen in zip(annotations, random.random(12).round(1).tolist(), strict=False):
+        results.append({**{key: annotation[key] for key in results[0] if key != "score"}, "score": seen})
     content = {**CROWDED, "images": [{"id": id, "height": 20, "width": 20} for id in ids], "annotations": annotations}
     (tmp_path / "truth.json").write_text(json.dumps(content))
-    first, *others = (evaluate(results, tmp_path / "truth.json", evaluator=evaluator) for evaluator in EVALUATORS)
+    truth = read_truth(tmp_path / "truth.json")
+    checked = read_results(results, truth)
+    first, *others = (score(truth, checked, evaluator) for evaluator in EVALUATORS)
     for other in others:
         for kind in ("bbox", "segm"):
             assert 0 < first[kind]["AP"] < 1

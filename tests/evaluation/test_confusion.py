@@ -61,10 +61,11 @@ RESULTS = [
     shape(1, B, 34, score=0.8),  # in a crowd of another class: background seen as b
     shape(2, B, 2, score=0.9),  # IoU 2/6: background seen as b, and the object is missed
     shape(2, B, 10, score=0.9),  # right
+    shape(2, B, 10, 5, score=0.8),  # what it overlaps is taken: background seen as b
     shape(2, A, 30, score=0.2),  # below the threshold
     shape(3, A, 0, score=0.9),  # in an empty picture
 ]
-MATRIX = [[1, 1, 0], [1, 1, 1], [2, 2, 0]]
+MATRIX = [[1, 1, 0], [1, 1, 1], [2, 3, 0]]
 
 
 @pytest.mark.parametrize("key", ["bbox", "segmentation"])
@@ -83,7 +84,13 @@ def test_thresholds(truth: GroundTruth) -> None:
     results = read_results(RESULTS, truth)
     assert confusion_matrix(truth, results, score_threshold=1).tolist() == [[0, 0, 2], [0, 0, 3], [0, 0, 0]]
     loose = confusion_matrix(truth, results, iou_threshold=2 / 6)
-    assert loose.tolist() == [[1, 1, 0], [1, 2, 0], [2, 1, 0]], "what overlaps by a third is found, too"
+    assert loose.tolist() == [[1, 1, 0], [1, 2, 0], [2, 2, 0]], "what overlaps by a third is found, too"
+
+
+def test_what_is_taken_leaves_the_next_best(truth: GroundTruth) -> None:
+    both = [shape(2, B, 0, 14, score=0.5), shape(2, B, 0, 15, score=0.4)]  # each meets the objects at 0 and at 10
+    matrix = confusion_matrix(truth.only(["b"]), read_results(both, truth), iou_threshold=0.2)
+    assert matrix.tolist() == [[2, 1], [0, 0]], "the one in the first picture is missed"
 
 
 def test_of_some_classes(truth: GroundTruth) -> None:
