@@ -134,6 +134,12 @@ def test_names_that_no_terminal_should_see_are_quoted(folder: Path, capsys: pyte
     assert second.endswith("bad\\n.png: the file is empty'")
 
 
+def test_help(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in ([], ["--help"], ["check", "--help"], ["augmented", "--help"], ["sbd", "--help"]):
+        assert main(["data", *arguments]) == 0
+        assert capsys.readouterr().out.startswith("Usage: yolact data ")
+
+
 def test_what_cannot_be_checked_is_told_in_a_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "list.json").write_text("[]")
     break_it(folder)

@@ -10,9 +10,12 @@ import click
 from yolact.cli import _options as options
 
 
-@click.group()
-def data() -> None:
+@click.group(invoke_without_command=True)
+@click.pass_context
+def data(context: click.Context) -> None:
     """Look at a data set in COCO's format."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 @data.command()
