@@ -21,6 +21,7 @@ from yolact.data.records import OtherSizeError, Picture
 from yolact.errors import UserError
 
 SMALL, MEDIUM = 32**2, 96**2  # pixels of a mask: COCO's limits between small, medium and large
+CLASS_COLUMNS = ("id", "name", "instances", "crowds", "pictures")
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,33 +30,28 @@ class Report:
 
     dataset: CocoDataset  # without what the annotation file has wrong
     faults: tuple[Fault, ...]  # of that file, then of the pictures themselves
-    sizes: NDArray[np.int64]  # [P, 2] height, width
-    owners: NDArray[np.int64]  # [N] each object's picture, 0 to P - 1
-    labels: NDArray[np.int64]  # [N]
-    crowd: NDArray[np.bool_]  # [N]
-    areas: NDArray[np.int64]  # [N] pixels of its mask
+    areas: NDArray[np.int64]  # [N] pixels of the mask of each of the data set's objects
 
     def counts(self) -> dict[str, Any]:
         """The numbers, fit for JSON; crowds are counted apart from instances."""
-        single = ~self.crowd
-        sizes = np.bincount(np.digitize(self.areas[single], (SMALL, MEDIUM)), minlength=3)
-        shown_on = np.unique(np.stack([self.labels, self.owners]), axis=1)[0]  # a class once a picture
-        columns = (self.labels[single], self.labels[self.crowd], shown_on)
-        classes = [np.bincount(column, minlength=len(self.dataset.class_names)).tolist() for column in columns]
+        pictures = self.dataset.pictures
+        labels, crowd = pictures.truths.labels, pictures.truths.crowd
+        held = np.diff(pictures.offsets)  # [P] objects
+        owners = np.repeat(np.arange(len(held)), held)
+        sizes = np.bincount(np.digitize(self.areas[~crowd], (SMALL, MEDIUM)), minlength=3)
+        shown_on = np.unique(np.stack([labels, owners]), axis=1)[0]  # a class once a picture
+        columns = (labels[~crowd], labels[crowd], shown_on)
+        counted = [np.bincount(column, minlength=len(self.dataset.class_names)).tolist() for column in columns]
+        rows = zip(self.dataset.category_ids, self.dataset.class_names, *counted, strict=True)
         return {
-            "pictures": len(self.sizes),
-            "without_annotations": len(self.sizes) - len(np.unique(self.owners)),
-            "heights": _spread(self.sizes[:, 0]),
-            "widths": _spread(self.sizes[:, 1]),
-            "instances": int(single.sum()),
+            "pictures": len(held),
+            "without_annotations": int((held == 0).sum()),
+            "heights": _spread(pictures.sizes[:, 0]),
+            "widths": _spread(pictures.sizes[:, 1]),
+            "instances": int((~crowd).sum()),
             **dict(zip(("small", "medium", "large"), sizes.tolist(), strict=True)),
-            "crowds": int(self.crowd.sum()),
-            "classes": [
-                {"id": id, "name": name, "instances": instances, "crowds": crowds, "pictures": pictures}
-                for id, name, instances, crowds, pictures in zip(
-                    self.dataset.category_ids, self.dataset.class_names, *classes, strict=True
-                )
-            ],
+            "crowds": int(crowd.sum()),
+            "classes": [dict(zip(CLASS_COLUMNS, row, strict=True)) for row in rows],
         }
 
     def to_json(self) -> dict[str, Any]:
@@ -97,29 +93,20 @@ def check_dataset(annotations: str | Path, images: str | Path, threads: int | No
     with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
         found = pool.map(lambda row: _look(dataset.pictures[row]), rows)
         looks = list(tqdm(found, total=len(rows), unit="picture", disable=not sys.stderr.isatty()))
-    truths = [truth for _, truths in looks for truth in truths]
-    labels, crowd, areas = np.array(truths, np.int64).reshape(-1, 3).T
-    return Report(
-        dataset,
-        dataset.faults + tuple(fault for fault, _ in looks if fault),
-        np.array([(picture.height, picture.width) for picture in dataset.pictures], np.int64).reshape(-1, 2),
-        np.repeat(np.array(rows, np.int64), [len(truths) for _, truths in looks]),
-        labels,
-        crowd.astype(bool),
-        areas,
-    )
+    faults = tuple(fault for fault, _ in looks if fault)
+    areas = np.array([area for _, areas in looks for area in areas], np.int64)
+    return Report(dataset, dataset.faults + faults, areas)
 
 
-def _look(picture: Picture) -> tuple[Fault | None, list[tuple[int, bool, int]]]:
-    """What is wrong with a picture, and the label, crowd flag and area of each of its objects."""
+def _look(picture: Picture) -> tuple[Fault | None, list[int]]:
+    """What is wrong with a picture, and the area of each of its objects."""
     fault = None
     try:
         picture.read()
     except UserError as error:
         kind = FaultKind.OTHER_SIZE if isinstance(error, OtherSizeError) else FaultKind.UNREADABLE_PICTURE
         fault = Fault(kind, "picture", picture.id, f"picture {picture.id}: {printable(str(error))}")
-    size = picture.height, picture.width
-    return fault, [(t.label, t.crowd, int(mask.area(t.rle(*size)))) for t in picture.truths]
+    return fault, [int(mask.area(truth.rle(picture.height, picture.width))) for truth in picture.truths]
 
 
 def _spread(values: NDArray[np.int64]) -> list[int]:
