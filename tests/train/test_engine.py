@@ -76,6 +76,21 @@ def test_a_picture_that_does_not_read_is_told_in_a_line(data: Path, tmp_path: Pa
         run(tmp_path / "data", tmp_path / "run", workers=workers)
 
 
+def test_a_picture_that_does_not_read_is_left_out_as_asked(data: Path, tmp_path: Path) -> None:
+    shutil.copytree(data, tmp_path / "data")
+    empty = tmp_path / "data" / "2.png"
+    empty.write_bytes(b"")
+    lines: list[str] = []
+    options = {"recipe": STRONG, "on_fault": "skip"}
+    truth = tmp_path / "data" / "truth.json"
+    straight = train(TINY, truth, truth.parent, tmp_path / "straight", **options, log=lines.append)
+    assert lines.count(f"another picture stands for {empty}: the file is empty") == 1
+    train(TINY, truth, truth.parent, tmp_path / "parts", **options, log=lines.append, stop_after=2)
+    resumed = train(TINY, truth, truth.parent, tmp_path / "parts", **options, log=lines.append, resume=True, workers=1)
+    first, second = (read_checkpoint(path).state for path in (straight, resumed))
+    assert all(torch.equal(tensor, second[key]) for key, tensor in first.items())
+
+
 def test_the_callers_generator_stays_as_it_was(data: Path, tmp_path: Path) -> None:
     before = torch.get_rng_state()
     run(data, tmp_path / "run", stop_after=1)

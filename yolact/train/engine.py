@@ -176,7 +176,7 @@ def train(
                 rate = rate_at(state.iteration, options, recipe.schedule)
                 journal.add(step(parts, totals, rate))
                 for line in chain.from_iterable(batch.unreadable for batch in parts):
-                    journal.say_once(line)
+                    journal.say_once(f"another picture stands for {line}")
                 if state.average is not None:
                     state.average.update(state.model)
                 state.iteration += 1
