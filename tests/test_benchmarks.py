@@ -6,11 +6,13 @@ import json
 import os
 import subprocess
 import sys
+from argparse import Namespace
 
 import pytest
+import torch
 from conftest import ROOT
 
-from benchmarks import cuda_timing, gpu_report, readme
+from benchmarks import cuda_timing, gpu_report, readme, training
 
 SCRIPT = ROOT / "benchmarks" / "gpu.sh"
 
@@ -96,3 +98,13 @@ def test_a_contender_that_fails_is_a_result_and_stops_no_other():
     assert measured["a"].eager.median > 0
     assert measured["b"].eager is None
     assert measured["b"].notes == ["failed: ImportError: no such package"]
+
+
+def test_training_is_measured_against_the_same_losses():
+    options = Namespace(config="yolact_lite0", device="cpu", precision="fp32", batch=2)
+    bench = training.Bench(options)
+    contenders = bench.scenes()["losses"]
+    bench.check(contenders)
+    wrong = {**contenders, "plain torch": lambda: {**contenders["yolact"](), "mask": torch.tensor(0.0)}}
+    with pytest.raises(AssertionError):
+        bench.check(wrong)
