@@ -125,6 +125,15 @@ def test_a_torn_line_is_done_again(broken_off: Path, whole: bytes, kept: float) 
     assert Path("results.json").read_bytes() == whole
 
 
+def test_pictures_with_nothing_found(broken_off: Path, whole: bytes) -> None:
+    lines = broken_off.read_bytes().splitlines(keepends=True)
+    lines[1:3] = [b'{"image_id": %d, "results": []}\n' % id for id in IDS[:2]]
+    broken_off.write_bytes(b"".join(lines))
+    assert main([*EVAL, "--resume"]) == 0
+    rest = [result for result in json.loads(whole) if result["image_id"] not in IDS[:2]]
+    assert json.loads(Path("results.json").read_bytes()) == rest
+
+
 def test_a_torn_first_line(folder: Path, whole: bytes) -> None:
     Path("results.json.part0").write_bytes(b'{"weights": "')
     assert main([*EVAL, "--resume"]) == 0

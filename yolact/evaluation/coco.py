@@ -122,7 +122,7 @@ def _score(truth: GroundTruth, results: Sequence[Record], kind: str, evaluator: 
         return index
 
     with contextlib.redirect_stdout(io.StringIO()):  # they tell their progress
-        annotations = indexed([_copy(annotation) for annotation in truth.annotations])
+        annotations = indexed([dict(annotation) for annotation in truth.annotations])  # evaluators write into them
         detections = indexed(_detections(results, KINDS[kind]))
         evaluation = COCOeval(annotations, detections, kind)
         evaluation.evaluate()
@@ -145,11 +145,6 @@ def _detections(results: Sequence[Record], key: str) -> list[Record]:
         areas = np.asarray(mask.area([result["segmentation"] for result in results]))
     names = ("image_id", "category_id", "score", key)
     return [
-        _copy({**{name: result[name] for name in names}, "id": id, "area": area, "iscrowd": 0})
+        {**{name: result[name] for name in names}, "id": id, "area": area, "iscrowd": 0}
         for id, (result, area) in enumerate(zip(results, areas.astype(float).tolist(), strict=True), 1)
     ]
-
-
-def _copy(record: Record) -> Record:
-    """Evaluators write into records and into their masks."""
-    return {**record, **({"segmentation": dict(record["segmentation"])} if "segmentation" in record else {})}
