@@ -110,6 +110,8 @@ def test_classes_are_chosen_or_made_one(folder: Path) -> None:
     assert [[t.label for t in picture.truths] for picture in objects.pictures] == [[0, 0], [0]]
     with pytest.raises(UserError, match=r"truth\.json: has no class 'plum'; its classes are date, fig"):
         dataset.only(["fig", "plum"])
+    values["categories"][1]["name"] = "fig"
+    assert read(folder, values).only(["fig"]).category_ids == (4, 90), "a name of two classes is both of them"
 
 
 def test_segmentations_of_every_form_keep_their_pixels(folder: Path) -> None:
@@ -156,6 +158,7 @@ def test_boxes_are_cut_to_their_picture(folder: Path) -> None:
         (change("categories.0.id", 4), "names category id 4 twice"),
         (change("categories.0.id", "90"), "categories[0]: id is '90', wanted int"),
         (change("categories.1.name", 5), "categories[1]: name is 5, wanted str"),
+        (change("categories.1.name", "\ud800"), "categories[1]: name is '\\ud800', which is no Unicode text"),
         (change("categories.1", "fig"), "categories[1]: id is None"),
     ],
 )
@@ -207,6 +210,7 @@ FAULTS = [
     (change("annotations.0.bbox", [1, 2, 3, "4"]), "malformed box", "annotation", 1, "bbox is [1, 2, 3, '4']", 2, 1),
     (change("annotations.0.bbox", [1, 2, 3, float("nan")]), "malformed box", "annotation", 1, "bbox is", 2, 1),
     (change("annotations.0.bbox", [1, 2, 3, 10**400]), "malformed box", "annotation", 1, "bbox is", 2, 1),
+    (change("annotations.0.bbox", [10**400, -(10**400), 1, 1]), "malformed box", "annotation", 1, "bbox is", 2, 1),
     (change("annotations.0.bbox", [25, 2, 5, 5]), "box off its picture", "annotation", 1, "picture of 20x10", 2, 1),
     (
         change("annotations.0.bbox", [12, 0, 6, 6]),
@@ -227,6 +231,24 @@ FAULTS = [
         "annotation",
         1,
         "finite numbers",
+        2,
+        1,
+    ),
+    (
+        change("annotations.0.segmentation", [[*POINTS, 10**400, -(10**400)]]),
+        "malformed segmentation",
+        "annotation",
+        1,
+        "finite numbers",
+        2,
+        1,
+    ),
+    (
+        change("annotations.0.segmentation", {"size": [10, 20], "counts": [2**63, -(2**63), 200]}),
+        "malformed segmentation",
+        "annotation",
+        1,
+        "its RLE does not read",
         2,
         1,
     ),
@@ -322,6 +344,21 @@ def test_every_kind_of_fault_is_tried() -> None:
     """But those two that only decoding a picture shows."""
     decoded = {FaultKind.UNREADABLE_PICTURE, FaultKind.OTHER_SIZE}
     assert {fault[1] for fault in FAULTS} == {kind.value for kind in FaultKind if kind not in decoded}
+
+
+@pytest.mark.filterwarnings("error")
+def test_numbers_at_the_end_of_the_world_are_faults_like_any(folder: Path) -> None:
+    values = content()
+    boxes = ([1e308, -1e308, 1e308, 1], [-1e308, 0, 1e308, 10], [0, 0, 1e308, 10])
+    values["annotations"] = [{**FIRST, "id": i, "bbox": box} for i, box in enumerate(boxes)]
+    values["annotations"].append({**FIRST, "id": 3, "segmentation": [[*POINTS, 1e300, -1e300]]})
+    kinds = [(fault.id, fault.kind.value) for fault in read(folder, values, on_fault="skip").faults]
+    assert kinds == [
+        (0, "box off its picture"),
+        (1, "box off its picture"),
+        (3, "segmentation far off its picture"),
+        (2, "box that does not fit its segmentation"),
+    ]
 
 
 def test_many_faults_at_once_are_all_told(folder: Path) -> None:

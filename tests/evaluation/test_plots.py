@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from yolact.errors import UserError
+from yolact.evaluation import plots
 from yolact.evaluation.coco import METRICS, Scores
 from yolact.evaluation.plots import plot_confusion, plot_precision_recall
 from yolact.pictures import read_picture
@@ -24,7 +25,7 @@ def scores(classes: int) -> Scores:
 
 
 def is_drawn(path: Path) -> bool:
-    """A picture with more than a few colours, white at its border, and nothing left beside it."""
+    """A picture with more than a few colours, white at its border."""
     pixels = read_picture(path)
     return len(np.unique(pixels.reshape(-1, 3), axis=0)) > 20 and (pixels[0] == 255).all()
 
@@ -52,6 +53,19 @@ def test_confusion_is_drawn(classes: int, tmp_path: Path) -> None:
     names = tuple(f"class {label}" for label in range(classes))
     plot_confusion(np.eye(classes + 1, dtype=np.int64), names, tmp_path / "confusion.png")
     assert is_drawn(tmp_path / "confusion.png")
+
+
+@pytest.mark.filterwarnings("error")
+def test_names_are_drawn_as_they_are(tmp_path: Path) -> None:
+    """No formula, no letter that cannot be printed, and no complaint about one that the font lacks."""
+    plot_confusion(np.eye(4, dtype=np.int64), (r"$\frac{$", "a\n\x1b[31mb", "犬"), tmp_path / "confusion.png")
+    assert is_drawn(tmp_path / "confusion.png")
+
+
+def test_a_picture_of_many_classes_does_not_grow_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plots, "NAMED", 20)
+    plot_confusion(np.eye(101, dtype=np.int64), ("a",) * 100, tmp_path / "confusion.png")
+    assert max(read_picture(tmp_path / "confusion.png").shape) < 1000
 
 
 def test_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

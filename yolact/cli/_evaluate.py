@@ -146,15 +146,18 @@ def scores_table(scores: Mapping[str, Mapping[str, float]]) -> str:
 
 def class_table(scores: Mapping[str, Scores]) -> str:
     """AP, AP50 and AP75 of each class, and how many objects of it there are to find."""
+    from yolact.data.fields import printable
+
     first = next(iter(scores.values()))
-    width = max(map(len, ("class", *first.class_names)))
+    names = [*map(printable, first.class_names)]
+    width = max(map(len, ("class", *names)))
     metrics = "".join(f"{name:>7}" for name in ("AP", "AP50", "AP75"))
     lines = [
         f"{'':{width + 8}}" + "".join(f"  {kind:<21}" for kind in scores).rstrip(),
         f"{'class':<{width}}{'truths':>8}" + f"  {metrics}" * len(scores),
     ]
     per_class = [kind.per_class() for kind in scores.values()]
-    for label, name in enumerate(first.class_names):
+    for label, name in enumerate(names):
         numbers = ("  " + "".join(f"{value:7.3f}" for value in kind[label]) for kind in per_class)
         lines.append(f"{name:<{width}}{first.truths[label]:>8}" + "".join(numbers))
     return "\n".join(lines)

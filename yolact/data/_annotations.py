@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolact import mask
-from yolact.data._fields import NotValid, brief, integer
 from yolact.data.faults import Fault, FaultKind
+from yolact.data.fields import NotValid, brief, integer, reason
 from yolact.data.records import Ragged, Truths
 
 MIN_FIT = 0.5  # IoU of a box and the bounds of its segmentation, each with a pixel around it for rounding
@@ -56,6 +56,7 @@ class _Columns:
         )
 
 
+@np.errstate(over="ignore", invalid="ignore")  # numbers may lie at the end of the world
 def read_truths(
     records: list[Any],
     row_of: Mapping[int, int],  # picture id -> its row in `sizes`, or -1: the picture is left out
@@ -173,13 +174,13 @@ def _read_rle(value: dict[str, Any], size: list[int]) -> bytes:
         counts = value["counts"]
         return counts if isinstance(counts, bytes) else counts.encode("ascii")
     except (TypeError, ValueError, OverflowError, KeyError) as error:
-        raise _Refused(FaultKind.MALFORMED_SEGMENTATION, f"its RLE does not read ({error})") from None
+        raise _Refused(FaultKind.MALFORMED_SEGMENTATION, f"its RLE does not read ({reason(error)})") from None
 
 
 def _are_numbers(values: list[Any]) -> bool:
     """Whether all are finite numbers."""
     try:
-        return math.isfinite(sum(values))  # quicker than to look at each
+        return math.isfinite(sum(values, 0.0))  # quicker than to look at each
     except (TypeError, OverflowError):  # an integer may lie beyond every float
         return False
 
@@ -224,10 +225,9 @@ def _polygon_areas(truths: Truths) -> NDArray[np.float64]:
     x, y = truths.points.values.T
     ends = np.cumsum(truths.parts.values)
     starts = ends - truths.parts.values
-    with np.errstate(over="ignore", invalid="ignore"):  # vertices may lie at the end of the world
-        doubled = x * np.roll(y, -1) - np.roll(x, -1) * y  # an edge each
-        doubled[ends - 1] = x[ends - 1] * y[starts] - x[starts] * y[ends - 1]
-        parts = np.abs(np.add.reduceat(doubled, starts)) / 2 if len(starts) else doubled
+    doubled = x * np.roll(y, -1) - np.roll(x, -1) * y  # an edge each
+    doubled[ends - 1] = x[ends - 1] * y[starts] - x[starts] * y[ends - 1]
+    parts = np.abs(np.add.reduceat(doubled, starts)) / 2 if len(starts) else doubled
     areas = np.full(len(truths), np.inf)
     drawn = np.flatnonzero(np.diff(truths.parts.offsets))
     if len(drawn):

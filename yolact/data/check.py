@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from yolact import mask
-from yolact.data._fields import printable
 from yolact.data.coco import CocoDataset, read_coco
 from yolact.data.faults import Fault, FaultKind
+from yolact.data.fields import printable
 from yolact.data.records import OtherSizeError, Picture
 from yolact.errors import UserError
 

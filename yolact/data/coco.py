@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolact.data._annotations import read_truths
-from yolact.data._fields import NotValid, field, integer, printable
 from yolact.data.faults import Fault, FaultKind, OnFault
+from yolact.data.fields import NotValid, field, integer, printable, string
 from yolact.data.records import Pictures, Ragged
 from yolact.errors import UserError
 
@@ -94,7 +94,7 @@ def read_coco(
 
 
 def choose_classes(path: Path, names: Mapping[int, str], classes: Sequence[str]) -> set[int]:
-    """The category ids of classes given by name or by id.
+    """The category ids of classes given by name or by id; a name that several have stands for all of them.
 
     Args:
         path: the file that has them, for messages.
@@ -103,10 +103,11 @@ def choose_classes(path: Path, names: Mapping[int, str], classes: Sequence[str])
     Raises:
         UserError: there is no such class.
     """
-    known = {str(id): id for id in names} | {name: id for id, name in names.items()}
+    known = {str(id): {id} for id in names}
+    known |= {name: {id for id in names if names[id] == name} for name in names.values()}
     if unknown := [name for name in classes if name not in known]:
         raise UserError(f"{path}: has no class {unknown[0]!r}; its classes are {', '.join(names.values())}")
-    return {known[name] for name in classes}
+    return set().union(*(known[name] for name in classes))
 
 
 def read_json(path: Path) -> Any:
@@ -151,7 +152,7 @@ def _read_categories(records: list[Any]) -> dict[int, str]:
     for position, record in enumerate(records):
         try:
             id = integer(record, "id")
-            name = field(record, "name", str)
+            name = string(record, "name")
         except NotValid as error:
             raise UserError(f"categories[{position}]: {error}") from None
         if id in names:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from yolact.data.fields import printable
 from yolact.errors import UserError
 from yolact.evaluation.coco import Scores
 from yolact.evaluation.confusion import IOU_THRESHOLD, SCORE_THRESHOLD, confusion_matrix
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 RECALL = np.linspace(0, 1, 101)  # where COCO reads precision
 SHOWN = 3  # of the best and of the worst classes
 LEGIBLE = 12  # classes whose counts can be read in a matrix
+NAMED = 200  # classes whose names can
 
 
 def require_matplotlib() -> type[Figure]:
@@ -72,7 +75,7 @@ def plot_precision_recall(scores: Scores, path: Path) -> None:
     order = counted[np.argsort(-each[counted], kind="stable")]
     for label in order if len(order) <= 2 * SHOWN else np.r_[order[:SHOWN], order[-SHOWN:]]:
         curve = scores.precision[:, :, label].mean(0)
-        classes.plot(RECALL, curve, label=f"{scores.class_names[label]}, AP {each[label]:.3f}")
+        classes.plot(RECALL, curve, label=f"{_plain(scores.class_names[label])}, AP {each[label]:.3f}")
     means.set(title="Mean of the classes", xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
     classes.set(title="Best and worst classes, IoU .5:.95", xlabel="recall")
     for axes in (means, classes):
@@ -90,16 +93,17 @@ def plot_confusion(matrix: NDArray[np.int64], class_names: tuple[str, ...], path
         class_names: C of them.
         path: the PNG to write.
     """
-    names = [*class_names, "background"]
-    side = max(5.0, 0.22 * len(names) + 3)
+    names = [*map(_plain, class_names), "background"]
+    side = max(5.0, 0.22 * min(len(names), NAMED) + 3)
     figure = require_matplotlib()(figsize=(side + 1, side))
     axes: Any = figure.subplots()
     share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     figure.colorbar(axes.imshow(share, cmap="Blues", vmin=0, vmax=1), label="share of the row", fraction=0.04)
     title = f"Scores above {SCORE_THRESHOLD}, IoU of at least {IOU_THRESHOLD}"
     axes.set(title=title, xlabel="detected as", ylabel="annotated as")
-    axes.set_xticks(range(len(names)), names, rotation=90)
-    axes.set_yticks(range(len(names)), names)
+    if len(names) <= NAMED:
+        axes.set_xticks(range(len(names)), names, rotation=90)
+        axes.set_yticks(range(len(names)), names)
     if len(names) <= LEGIBLE + 1:
         for (row, column), count in np.ndenumerate(matrix):
             color = "white" if share[row, column] > 0.5 else "black"
@@ -107,6 +111,12 @@ def plot_confusion(matrix: NDArray[np.int64], class_names: tuple[str, ...], path
     _save(figure, path)
 
 
+def _plain(name: str) -> str:
+    """A class name that matplotlib shows as it is, in which two dollar signs would be a formula."""
+    return printable(name).replace("$", r"\$")
+
+
 def _save(figure: Figure, path: Path) -> None:
-    with replacing(path) as file:
+    with replacing(path) as file, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # letters that the font lacks are drawn as boxes
         figure.savefig(file, format="png", dpi=100, bbox_inches="tight")

@@ -12,6 +12,7 @@ import numpy as np
 
 from yolact import mask
 from yolact.data.coco import OBJECT, OBJECT_ID, choose_classes, read_json
+from yolact.data.fields import brief, reason, string
 from yolact.errors import UserError
 
 Record = dict[str, Any]  # an object of COCO's JSON
@@ -101,7 +102,7 @@ def _parse(content: Any, path: Path) -> GroundTruth:
             raise UserError(f"picture {id}: height and width are {(height, width)}, they must be positive")
         sizes[id] = height, width
     categories = {
-        _integer(category, "id"): str(category.get("name")) for category in map(_record, content["categories"])
+        _integer(category, "id"): string(category, "name") for category in map(_record, content["categories"])
     }
     if len(categories) < len(content["categories"]):
         raise UserError("names a category id twice")
@@ -111,14 +112,14 @@ def _parse(content: Any, path: Path) -> GroundTruth:
         try:
             annotations.append({"id": number, **_annotation(annotation, truth)})
         except UserError as error:
-            raise UserError(f"annotation {annotation.get('id', number)}: {error}") from None
+            raise UserError(f"annotation {brief(annotation.get('id', number))}: {error}") from None
     return replace(truth, annotations=annotations)
 
 
 def _annotation(annotation: Record, truth: GroundTruth) -> Record:
     crowd = annotation.get("iscrowd", 0)
     if crowd not in (0, 1):
-        raise UserError(f"iscrowd is {crowd!r:.80}, wanted 0 or 1")
+        raise UserError(f"iscrowd is {brief(crowd)}, wanted 0 or 1")
     checked = {**_place(annotation, truth), "bbox": _box(annotation), "iscrowd": int(crowd)}
     if annotation.get("segmentation") is not None:
         checked["segmentation"] = _mask(annotation["segmentation"], truth.sizes[checked["image_id"]])
@@ -178,31 +179,31 @@ def _mask(segmentation: Any, size: tuple[int, int]) -> Record:
         elif isinstance(segmentation["counts"], list):
             segmentation = mask.frPyObjects(segmentation, *size)
         if tuple(segmentation["size"]) != size:
-            raise ValueError(f"its RLE has size {segmentation['size']}, its picture {list(size)}")
+            raise ValueError(f"its RLE has size {brief(segmentation['size'])}, its picture {list(size)}")
         mask.area(segmentation)  # reads it
         counts = segmentation["counts"]
     except (TypeError, ValueError, OverflowError, KeyError) as error:
-        raise UserError(f"its segmentation does not read ({error})") from None
+        raise UserError(f"its segmentation does not read ({reason(error)})") from None
     return {"size": list(size), "counts": counts if isinstance(counts, str) else counts.decode()}
 
 
 def _record(value: Any) -> Record:
     if not isinstance(value, dict):
-        raise UserError(f"holds {value!r:.80} where an object belongs")
+        raise UserError(f"holds {brief(value)} where an object belongs")
     return value
 
 
 def _integer(record: Record, key: str) -> int:
     value = record.get(key)
-    if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
-        raise UserError(f"{key} is {value!r:.80}, wanted a whole number")
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or not -(2**63) <= value < 2**63:
+        raise UserError(f"{key} is {brief(value)}, wanted a whole number of 64 bits")
     return int(value)
 
 
 def _number(record: Record, key: str) -> float:
     value = record.get(key)
     if not _is_finite(value):
-        raise UserError(f"{key} is {value!r:.80}, wanted a finite number")
+        raise UserError(f"{key} is {brief(value)}, wanted a finite number")
     return float(value)  # type: ignore[arg-type]
 
 
@@ -213,7 +214,7 @@ def _box(record: Record) -> list[float]:
     except TypeError:  # nothing to iterate over
         numbers = []
     if len(numbers) != 4 or len(box) != 4 or min(numbers[2:]) < 0:  # type: ignore[arg-type]
-        raise UserError(f"bbox is {box!r:.80}, wanted four numbers x, y, width, height")
+        raise UserError(f"bbox is {brief(box)}, wanted four numbers x, y, width, height")
     return numbers
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
+from yolact.errors import UserError
+
 T = TypeVar("T")
 
 
-class NotValid(ValueError):
+class NotValid(UserError):
     """A value that is not as the format wants it."""
 
 
@@ -31,6 +33,16 @@ def integer(record: Any, key: str) -> int:
     return value
 
 
+def string(record: Any, key: str) -> str:
+    """The value of a key that holds text."""
+    value = field(record, key, str)
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # half a character, which JSON can escape and no library takes
+        raise NotValid(f"{key} is {brief(value)}, which is no Unicode text") from None
+    return value
+
+
 def brief(value: Any) -> str:
     """A value as a message shows it, cut where it is long."""
     try:
@@ -38,6 +50,12 @@ def brief(value: Any) -> str:
     except ValueError:  # an integer of more digits than Python prints
         return "a huge integer"
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def reason(error: Exception) -> str:
+    """What went wrong, as one short line."""
+    text = f"it has no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+    return text if len(text) <= 120 else f"{text[:117]}..."
 
 
 def printable(text: str) -> str:
