@@ -1,154 +1,28 @@
-// The loss of assembled masks and its gradients (YOLACT, section 3.3), without ever holding a mask: a task is a band of
-// sixteen rows of a picture, whose prototypes it lays out once as a plane a channel, whatever their strides and type.
-// Then it goes through the picture's positives, sixteen columns of their boxes at a time: logits, entropies or their
-// derivatives, and from these both gradients, all in registers and in the nearest cache.
+// The loss of assembled masks and its gradients (YOLACT, section 3.3), without ever holding a mask. A task is a band of
+// sixteen rows of a picture, which it goes through by tiles of sixteen columns: a tile's prototypes are laid out as
+// floats, a row's columns side by side for each channel, whatever their strides and type. Then every positive whose box
+// meets the tile has its logits there, their entropies or derivatives, and from these both gradients.
 //
 // Bytes moved: the prototypes once, and once their gradient. Operations a pixel inside a box: 2 K for the logit and
-// about 60 for the entropy; backward 6 K and about 40. Memory: 16 rows of K planes a thread, twice for gradients, and
-// K numbers for each band that a positive has pixels in.
-// What makes it fast: only boxes are computed, no sum goes across lanes but the last, and every load but one lane's
-// coefficient serves sixteen pixels.
-#include "../common/mask_loss.h"
-
+// about 60 for the entropy; backward 6 K and about 40. Memory: two tiles a thread (64 KB for 32 channels), a row of K
+// sixteens for each positive of a picture, and K numbers for each band that a positive has pixels in.
+// What makes it fast: only tiles that boxes meet are computed; a tile stays in the nearest caches for all positives; no
+// sum goes across lanes but the last.
 #include <algorithm>
-#include <limits>
 #include <numeric>
 #include <type_traits>
 #include <vector>
 
-#include "lanes.h"
+#include "mask_loss_part.h"
 
 namespace yolact::cpu {
 namespace {
 
-static_assert(kBandLanes == kLanes, "a load is the columns that are added up last");
+YOLACT_CLONES void visit_forward(const Part<float>& part) { add_entropies(part); }
+void visit_forward(const Part<double>& part) { add_entropies(part); }
 
-template <class T>
-struct LanesOf {
-  typedef T type __attribute__((vector_size(kLanes * sizeof(T))));
-};
-
-template <class T>
-YOLACT_INLINE typename LanesOf<T>::type load(const T* from) {
-  typename LanesOf<T>::type lanes;
-  std::memcpy(&lanes, from, sizeof lanes);
-  return lanes;
-}
-
-template <class T>
-YOLACT_INLINE void store(T* to, typename LanesOf<T>::type lanes) {
-  std::memcpy(to, &lanes, sizeof lanes);
-}
-
-// The sum of `count` values, a power of two, by halves; they are overwritten.
-template <class T>
-YOLACT_INLINE T sum_by_halves(T* values, int64_t count) {
-  for (int64_t half = count / 2; half > 0; half /= 2)
-    for (int64_t i = 0; i < half; ++i) values[i] += values[i + half];
-  return values[0];
-}
-
-// One positive in one band: up to kBandRows rows of its box.
-template <class T>
-struct Part {
-  const T* prototypes;    // of the band's first row, column 0, channel 0
-  T* gradients;           // likewise
-  int64_t row, plane;     // steps of both
-  const T* coefficients;  // [channels]
-  int64_t channels;
-  const uint8_t* truth;  // of the band's first row, column 0
-  int64_t truth_row, truth_column;
-  Span rows, columns;  // rows from the band's first
-  T weight;            // of the entropies' derivatives
-  T* sums;             // [channels, kLanes] for the gradient of the coefficients
-};
-
-// The logits of kRows rows, sixteen columns of each.
-template <int kRows, class T>
-YOLACT_INLINE void logits_of_rows(const Part<T>& part, const T* prototypes, T (*logits)[kLanes]) {
-  typename LanesOf<T>::type sum[kRows]{};
-  for (int64_t k = 0; k < part.channels; ++k, prototypes += part.plane) {
-    const T coefficient = part.coefficients[k];
-#pragma GCC unroll 4
-    for (int i = 0; i < kRows; ++i) sum[i] += load(prototypes + i * part.row) * coefficient;
-  }
-#pragma GCC unroll 4
-  for (int i = 0; i < kRows; ++i) store(logits[i], sum[i]);
-}
-
-// The logits of sixteen columns from `column` on, of all the part's rows; those past its columns mean nothing.
-template <class T>
-YOLACT_INLINE void logits_of(const Part<T>& part, int32_t column, T (&logits)[kBandRows][kLanes]) {
-  int32_t row = part.rows.begin;
-  const T* from = part.prototypes + row * part.row + column;
-  for (; row + 4 <= part.rows.end; row += 4, from += 4 * part.row) logits_of_rows<4>(part, from, logits + row);
-  for (; row < part.rows.end; ++row, from += part.row) logits_of_rows<1>(part, from, logits + row);
-}
-
-template <class T>
-YOLACT_INLINE void truths_of(const Part<T>& part, int32_t row, int32_t column, int32_t count,
-                             int32_t (&truth)[kLanes]) {
-  const uint8_t* from = part.truth + row * part.truth_row + column * part.truth_column;
-  for (int32_t lane = 0; lane < kLanes; ++lane) truth[lane] = lane < count ? from[lane * part.truth_column] : 0;
-}
-
-template <class T>
-YOLACT_INLINE T sum_of_entropies(const Part<T>& part) {
-  T sums[kBandRows][kLanes] = {}, logits[kBandRows][kLanes];
-  int32_t truth[kLanes];
-  for (int32_t column = part.columns.begin; column < part.columns.end; column += kLanes) {
-    const int32_t count = std::min(part.columns.end - column, kLanes);
-    logits_of(part, column, logits);
-    for (int32_t row = part.rows.begin; row < part.rows.end; ++row) {
-      truths_of(part, row, column, count, truth);
-      for (int32_t lane = 0; lane < kLanes; ++lane)
-        logits[row][lane] = mask_entropy(logits[row][lane], truth[lane] != 0);
-      for (int32_t lane = 0; lane < count; ++lane) sums[row][lane] += logits[row][lane];
-    }
-  }
-  return sum_by_halves(sums[0], kBandRows * kLanes);
-}
-
-// Adds to the prototypes' gradients and writes the coefficients', of this band, to `gradient`.
-template <class T>
-YOLACT_INLINE void add_gradients(const Part<T>& part, T* gradient) {
-  using Lanes = typename LanesOf<T>::type;
-  T logits[kBandRows][kLanes], places[kLanes];
-  int32_t truth[kLanes];
-  for (int lane = 0; lane < kLanes; ++lane) places[lane] = static_cast<T>(lane);
-  std::fill_n(part.sums, part.channels * kLanes, T{0});
-  for (int32_t column = part.columns.begin; column < part.columns.end; column += kLanes) {
-    const int32_t count = std::min(part.columns.end - column, kLanes);
-    logits_of(part, column, logits);
-    for (int32_t row = part.rows.begin; row < part.rows.end; ++row) {
-      truths_of(part, row, column, count, truth);
-      for (int32_t lane = 0; lane < kLanes; ++lane)
-        logits[row][lane] = mask_entropy_gradient(logits[row][lane], truth[lane] != 0) * part.weight;
-    }
-    // Pixels past the box add nothing, whatever they are: 0 times infinity would.
-    const auto is_inside = load(places) < static_cast<T>(count);
-    for (int64_t k = 0; k < part.channels; ++k) {
-      const int64_t at = k * part.plane + column;
-      const T coefficient = part.coefficients[k];
-      Lanes sum = load(part.sums + k * kLanes);
-      for (int32_t row = part.rows.begin; row < part.rows.end; ++row) {
-        const Lanes derivative = load(logits[row]), none{};
-        T* const pixels = part.gradients + at + row * part.row;
-        const Lanes before = load(pixels), product = derivative * load(part.prototypes + at + row * part.row);
-        sum += is_inside ? product : none;
-        store(pixels, is_inside ? before + derivative * coefficient : before);
-      }
-      store(part.sums + k * kLanes, sum);
-    }
-  }
-  for (int64_t k = 0; k < part.channels; ++k) gradient[k] = sum_by_halves(part.sums + k * kLanes, kLanes);
-}
-
-YOLACT_CLONES float loss_of(const Part<float>& part) { return sum_of_entropies(part); }
-double loss_of(const Part<double>& part) { return sum_of_entropies(part); }
-
-YOLACT_CLONES void differentiate(const Part<float>& part, float* gradient) { add_gradients(part, gradient); }
-void differentiate(const Part<double>& part, double* gradient) { add_gradients(part, gradient); }
+YOLACT_CLONES void visit_backward(const Part<float>& part) { add_gradients(part); }
+void visit_backward(const Part<double>& part) { add_gradients(part); }
 
 template <class T>
 T load_as(const void* data, int64_t index, FloatType type) {
@@ -205,92 +79,111 @@ class Positives {
   std::vector<int64_t> begin_, order_;
 };
 
-// The planes of a band, and what else a task needs.
-template <class T>
-class Band {
- public:
-  Band(const MaskLossArguments& a, bool with_gradients)
-      : a_(a),
-        row_(a.width + kLanes),  // loads of sixteen columns may go past a row's end
-        plane_(kBandRows * row_),
-        prototypes_(a.channels * plane_),
-        gradients_(with_gradients ? a.channels * plane_ : 0),
-        coefficients_(a.channels),
-        sums_(with_gradients ? a.channels * kLanes : 0) {}
+// Where a tile lies.
+struct Place {
+  int64_t picture;
+  int32_t top, left;
+  int64_t rows, columns;  // that the picture has of it
 
-  // Loads the prototypes of the columns that its members, of which there is one at least, have pixels in.
-  void load(const Positives& positives, const std::vector<int64_t>& members, int64_t picture, int64_t band) {
-    picture_ = picture;
-    first_ = static_cast<int32_t>(band * kBandRows);
-    rows_ = static_cast<int32_t>(std::min<int64_t>(a_.height - first_, kBandRows));
-    Span columns = positives[members[0]].x;
-    for (const int64_t m : members)
-      columns = {std::min(columns.begin, positives[m].x.begin), std::max(columns.end, positives[m].x.end)};
-    const int64_t* stride = a_.prototype_stride;
-    for (int32_t row = 0; row < rows_; ++row) {
-      const int64_t from = picture * stride[0] + (first_ + row) * stride[1];
-      for (int64_t k = 0; k < a_.channels; ++k) {
-        T* to = prototypes_.data() + k * plane_ + row * row_;
-        for (int64_t x = columns.begin; x < columns.end; ++x)
-          to[x] = load_as<T>(a_.prototypes, from + x * stride[2] + k * stride[3], a_.prototype_type);
-      }
-    }
-  }
-
-  Part<T> part(const Positive& positive, int64_t m) {
-    for (int64_t k = 0; k < a_.channels; ++k)
-      coefficients_[k] =
-          load_as<T>(a_.coefficients, m * a_.coefficient_stride[0] + k * a_.coefficient_stride[1], a_.coefficient_type);
-    const Span rows = intersection(positive.y, {first_, first_ + rows_});
-    return {prototypes_.data(),
-            gradients_.data(),
-            row_,
-            plane_,
-            coefficients_.data(),
-            a_.channels,
-            a_.masks + positive.truth * a_.mask_stride[0] + first_ * a_.mask_stride[1],
-            a_.mask_stride[1],
-            a_.mask_stride[2],
-            {rows.begin - first_, rows.end - first_},
-            positive.x,
-            T{0},
-            sums_.data()};
-  }
-
-  void clear_gradients() { std::fill(gradients_.begin(), gradients_.end(), T{0}); }
-
-  void store_gradients(const MaskLossArguments& a, int64_t picture, int64_t band) const {
-    const int64_t* stride = a.prototype_gradient_stride;
-    const int64_t first = band * kBandRows, rows = std::min<int64_t>(a.height - first, kBandRows);
-    for (int64_t row = 0; row < rows; ++row) {
-      const int64_t to = picture * stride[0] + (first + row) * stride[1];
-      for (int64_t k = 0; k < a.channels; ++k) {
-        const T* from = gradients_.data() + k * plane_ + row * row_;
-        for (int64_t x = 0; x < a.width; ++x)
-          store_as<T>(a.prototype_gradient, to + x * stride[2] + k * stride[3], a.prototype_type, from[x]);
-      }
-    }
-  }
-
- private:
-  const MaskLossArguments& a_;
-  int64_t row_, plane_, picture_ = 0;
-  int32_t first_ = 0, rows_ = 0;
-  std::vector<T> prototypes_, gradients_, coefficients_, sums_;
+  Place(const MaskLossArguments& a, int64_t of, int64_t band, int64_t tile)
+      : picture(of),
+        top(static_cast<int32_t>(band * kBandRows)),
+        left(static_cast<int32_t>(tile * kLanes)),
+        rows(std::min<int64_t>(a.height - top, kBandRows)),
+        columns(std::min<int64_t>(a.width - left, kLanes)) {}
 };
+
+// Calls f(index in the tile, index in a tensor of these strides) for every value of a tile, in the tensor's order.
+template <class F>
+void for_each_value(const MaskLossArguments& a, const Place& place, const int64_t* stride, const F& f) {
+  for (int64_t row = 0; row < place.rows; ++row) {
+    const int64_t pixels = place.picture * stride[0] + (place.top + row) * stride[1] + place.left * stride[2];
+    if (stride[3] == 1) {
+      for (int64_t x = 0; x < place.columns; ++x)
+        for (int64_t k = 0; k < a.channels; ++k) f(place_of(row, k, a.channels) + x, pixels + x * stride[2] + k);
+    } else {
+      for (int64_t k = 0; k < a.channels; ++k)
+        for (int64_t x = 0; x < place.columns; ++x)
+          f(place_of(row, k, a.channels) + x, pixels + x * stride[2] + k * stride[3]);
+    }
+  }
+}
+
+// What a worker needs for its tasks.
+template <class T>
+struct Workspace {
+  struct alignas(64) Line {  // no load of one touches two lines of a cache
+    T lanes[kLanes];
+  };
+  std::vector<Line> prototypes, gradients;  // tiles
+  std::vector<Line> sums;                   // of the positives that have pixels in the band
+  std::vector<T> coefficients;              // likewise
+
+  static T* numbers(std::vector<Line>& lines) { return reinterpret_cast<T*>(lines.data()); }
+};
+
+// Goes through a band's tiles and, in each, through the positives that have pixels there: `visit` adds to the sums of
+// each, `sums_each` numbers, and to the tile's gradients; `finish` gets each positive's sums, and `leave` each tile's
+// gradients.
+template <class T, class Visit, class Finish, class Leave>
+void for_each_part(const MaskLossArguments& a, const Positives& positives, int64_t picture, int64_t band,
+                   int64_t sums_each, Workspace<T>& w, const Visit& visit, const Finish& finish, const Leave& leave) {
+  const std::vector<int64_t> members = positives.meeting(picture, band);
+  const int64_t count = static_cast<int64_t>(members.size());
+  w.coefficients.resize(count * a.channels);
+  w.prototypes.resize(kBandRows * a.channels);
+  w.sums.assign(count * sums_each / kLanes, {});
+  for (int64_t i = 0; i < count * a.channels; ++i)
+    w.coefficients[i] = load_as<T>(
+        a.coefficients, members[i / a.channels] * a.coefficient_stride[0] + i % a.channels * a.coefficient_stride[1],
+        a.coefficient_type);
+  T *const prototypes = w.numbers(w.prototypes), *const gradients = w.numbers(w.gradients),
+           *const sums = w.numbers(w.sums);
+  for (int64_t tile = 0; tile * kLanes < a.width; ++tile) {
+    const Place place(a, picture, band, tile);
+    bool is_loaded = false;
+    for (int64_t i = 0; i < count; ++i) {
+      const Positive& positive = positives[members[i]];
+      const Span columns = intersection(positive.x, {place.left, place.left + kLanes});
+      if (columns.empty()) continue;
+      if (!is_loaded)
+        for_each_value(a, place, a.prototype_stride, [&](int64_t to, int64_t from) {
+          prototypes[to] = load_as<T>(a.prototypes, from, a.prototype_type);
+        });
+      is_loaded = true;
+      const Span rows = intersection(positive.y, {place.top, place.top + kBandRows});
+      const uint8_t* truth =
+          a.masks + positive.truth * a.mask_stride[0] + place.top * a.mask_stride[1] + place.left * a.mask_stride[2];
+      visit(members[i], Part<T>{prototypes,
+                                gradients,
+                                w.coefficients.data() + i * a.channels,
+                                a.channels,
+                                truth,
+                                a.mask_stride[1],
+                                a.mask_stride[2],
+                                {rows.begin - place.top, rows.end - place.top},
+                                {columns.begin - place.left, columns.end - place.left},
+                                T{0},
+                                sums + i * sums_each});
+    }
+    leave(place);
+  }
+  for (int64_t i = 0; i < count; ++i) finish(members[i], sums + i * sums_each);
+}
 
 template <class T>
 void forward(const MaskLossArguments& a, const Parallel& parallel) {
   const Positives positives(a);
   const int64_t bands = (a.height + kBandRows - 1) / kBandRows;
   std::vector<T> parts(positives.parts());
-  std::vector<Band<T>> workspaces(workers_for(parallel, a.batch * bands), Band<T>(a, false));
+  std::vector<Workspace<T>> workspaces(workers_for(parallel, a.batch * bands));
   for_each_on_worker(parallel, a.batch * bands, [&](int64_t task, int64_t worker) {
-    const int64_t picture = task / bands, band = task % bands;
-    const std::vector<int64_t> members = positives.meeting(picture, band);
-    if (members.empty()) return;
-    workspaces[worker].load(positives, members, picture, band);
-    for (const int64_t m : members) parts[positives.part(m, band)] = loss_of(workspaces[worker].part(positives[m], m));
+    Workspace<T>& w = workspaces[worker];
+    for_each_part(
+        a, positives, task / bands, task % bands, kBandRows * kLanes, w,
+        [&](int64_t, const Part<T>& part) { visit_forward(part); },
+        [&](int64_t m, T* sums) { parts[positives.part(m, task % bands)] = sum_by_halves(sums, kBandRows * kLanes); },
+        [](const Place&) {});
   });
   for (int64_t m = 0; m < a.positives; ++m) {
     T sum = 0;
@@ -304,19 +197,27 @@ void backward(const MaskLossArguments& a, const Parallel& parallel) {
   const Positives positives(a);
   const int64_t bands = (a.height + kBandRows - 1) / kBandRows;
   std::vector<T> parts(positives.parts() * a.channels);
-  std::vector<Band<T>> workspaces(workers_for(parallel, a.batch * bands), Band<T>(a, true));
+  std::vector<Workspace<T>> workspaces(workers_for(parallel, a.batch * bands));
   for_each_on_worker(parallel, a.batch * bands, [&](int64_t task, int64_t worker) {
-    const int64_t picture = task / bands, band = task % bands;
-    const std::vector<int64_t> members = positives.meeting(picture, band);
-    Band<T>& workspace = workspaces[worker];
-    workspace.clear_gradients();
-    if (!members.empty()) workspace.load(positives, members, picture, band);
-    for (const int64_t m : members) {
-      Part<T> part = workspace.part(positives[m], m);
-      part.weight = static_cast<const T*>(a.loss_gradient)[m] / static_cast<T>(positives[m].area);
-      differentiate(part, parts.data() + positives.part(m, band) * a.channels);
-    }
-    workspace.store_gradients(a, picture, band);
+    Workspace<T>& w = workspaces[worker];
+    w.gradients.resize(kBandRows * a.channels);
+    for_each_part(
+        a, positives, task / bands, task % bands, a.channels * kLanes, w,
+        [&](int64_t m, Part<T> part) {
+          part.weight = static_cast<const T*>(a.loss_gradient)[m] / static_cast<T>(positives[m].area);
+          visit_backward(part);
+        },
+        [&](int64_t m, T* sums) {
+          T* const gradient = parts.data() + positives.part(m, task % bands) * a.channels;
+          for (int64_t k = 0; k < a.channels; ++k) gradient[k] = sum_by_halves(sums + k * kLanes, kLanes);
+        },
+        [&](const Place& place) {
+          const T* const gradients = w.numbers(w.gradients);
+          for_each_value(a, place, a.prototype_gradient_stride, [&](int64_t from, int64_t to) {
+            store_as<T>(a.prototype_gradient, to, a.prototype_type, gradients[from]);
+          });
+          std::fill(w.gradients.begin(), w.gradients.end(), typename Workspace<T>::Line{});
+        });
   });
   for (int64_t m = 0; m < a.positives; ++m)
     for (int64_t k = 0; k < a.channels; ++k) {

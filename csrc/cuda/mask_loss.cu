@@ -2,8 +2,8 @@
 // compute the logits anew, each pixel in a thread, and only inside boxes.
 //
 // Launch, in blocks of 256 threads, which go by tiles of 16 x 16 pixels:
-//   mask_loss_kernel: a block a positive. It walks the bands of the box, sixteen columns at a time; a thread adds up
-//     the entropies at its place of the tile, and the block adds up its threads' once a band.
+//   mask_loss_kernel: a block a positive. It walks the tiles of the box, band by band; a thread adds up the entropies
+//     at its place of the tile, and the block adds up its threads' once a band.
 //   coefficient_gradient_kernel: a block a positive and 32 channels. The derivatives of a tile go to shared memory, of
 //     which a lane has a channel and a warp two of the columns, so that sums of threads are added up once a band only.
 //   prototype_gradient_kernel: a block a tile of a picture and 32 channels. It looks through all positives, 256 at a
@@ -73,6 +73,11 @@ __device__ __forceinline__ bool is_inside(const Positive& positive, int32_t row,
   return positive.y.begin <= row && row < positive.y.end && positive.x.begin <= column && column < positive.x.end;
 }
 
+// The left column of the first tile that a box meets.
+__device__ __forceinline__ int32_t first_tile(const Positive& positive) {
+  return positive.x.begin / kBandLanes * kBandLanes;
+}
+
 __global__ void __launch_bounds__(kThreads) mask_loss_kernel(Inputs inputs) {
   SHARED(float, sums, kThreads);
   const int32_t thread = static_cast<int32_t>(threadIdx.x);
@@ -83,9 +88,11 @@ __global__ void __launch_bounds__(kThreads) mask_loss_kernel(Inputs inputs) {
   for (int32_t band = bands.begin; band < bands.end; ++band) {
     const int32_t row = band * kBandRows + thread / kBandLanes;
     float sum = 0.0f;
-    const bool is_row = positive.y.begin <= row && row < positive.y.end;
-    for (int32_t x = positive.x.begin + thread % kBandLanes; is_row && x < positive.x.end; x += kBandLanes)
-      sum += mask_entropy(inputs.logit(positive, m, row, x), inputs.truth(positive, row, x));
+    for (int32_t left = first_tile(positive); left < positive.x.end; left += kBandLanes) {
+      const int32_t column = left + thread % kBandLanes;
+      if (is_inside(positive, row, column))
+        sum += mask_entropy(inputs.logit(positive, m, row, column), inputs.truth(positive, row, column));
+    }
     sums[thread] = sum;
     __syncthreads();
     if (thread < kWarp) {  // a lane has the rows of one parity, whose halves are warps
@@ -122,7 +129,7 @@ __global__ void __launch_bounds__(kThreads) coefficient_gradient_kernel(Inputs i
   for (int32_t band = bands.begin; band < bands.end; ++band) {
     const Span rows = intersection(positive.y, {band * kBandRows, (band + 1) * kBandRows});
     float low = 0.0f, high = 0.0f;  // of the warp's column in the first half of a tile, and in the second
-    for (int32_t left = positive.x.begin; left < positive.x.end; left += kBandLanes) {
+    for (int32_t left = first_tile(positive); left < positive.x.end; left += kBandLanes) {
       const int32_t own_row = band * kBandRows + thread / kBandLanes, own_column = left + thread % kBandLanes;
       if (is_inside(positive, own_row, own_column))
         derivatives[thread] = weight * mask_entropy_gradient(inputs.logit(positive, m, own_row, own_column),
@@ -131,9 +138,9 @@ __global__ void __launch_bounds__(kThreads) coefficient_gradient_kernel(Inputs i
       for (int32_t row = rows.begin; row < rows.end; ++row) {
         const int32_t place = row % kBandRows * kBandLanes + warp, column = left + warp;
         const int64_t pixel = positive.picture * stride[0] + row * stride[1] + column * stride[2] + channel * stride[3];
-        if (is_channel && column < positive.x.end)
+        if (is_channel && is_inside(positive, row, column))
           low += derivatives[place] * load_float(a.prototypes, pixel, a.prototype_type);
-        if (is_channel && column + kWarps < positive.x.end)
+        if (is_channel && is_inside(positive, row, column + kWarps))
           high += derivatives[place + kWarps] * load_float(a.prototypes, pixel + kWarps * stride[2], a.prototype_type);
       }
       __syncthreads();

@@ -36,10 +36,11 @@ bool truth(const MaskLossArguments& a, const Positive& p, int64_t y, int64_t x) 
 // Calls f(lane, y, x) for the pixels of a positive in a band, with the place at which what comes of it is added up.
 template <class F>
 void visit(const Positive& p, int64_t band, const F& f) {
-  for (int64_t left = p.x.begin; left < p.x.end; left += kBandLanes)
+  for (int64_t left = p.x.begin / kBandLanes * kBandLanes; left < p.x.end; left += kBandLanes)
     for (int64_t y = band * kBandRows; y < (band + 1) * kBandRows; ++y)
-      for (int64_t x = left; x < std::min<int64_t>(left + kBandLanes, p.x.end); ++x)
-        if (p.y.begin <= y && y < p.y.end) f(y % kBandRows * kBandLanes + x - left, y, x);
+      for (int64_t x = left; x < left + kBandLanes; ++x)
+        if (p.y.begin <= y && y < p.y.end && p.x.begin <= x && x < p.x.end)
+          f(y % kBandRows * kBandLanes + x - left, y, x);
 }
 
 void naive_forward(const MaskLossArguments& a) {
