@@ -179,6 +179,36 @@ def test_faults_are_told(data: Path, tmp_path: Path) -> None:
         train(TINY, empty, data, tmp_path / "z")
 
 
+def test_faults_are_told_before_training(data: Path, tmp_path: Path) -> None:
+    content = json.loads((data / "truth.json").read_text())
+    fewer = tmp_path / "fewer.json"
+    fewer.write_text(json.dumps({**content, "categories": content["categories"][:1]}))
+    with pytest.raises(UserError, match=r"fewer\.json: has no category ids \[9\]"):
+        run(data, tmp_path / "x", val_annotations=fewer, val_images=data)
+    with pytest.raises(UserError, match="val_annotations and val_images go together"):
+        run(data, tmp_path / "x", val_images=data)
+    with pytest.raises(UserError, match="accumulate must be positive, got 0"):
+        run(data, tmp_path / "x", accumulate=0)
+    with pytest.raises(UserError, match="learning_rate must be positive, got nan"):
+        run(data, tmp_path / "x", learning_rate=float("nan"))
+    assert not (tmp_path / "x").exists()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "tensorboard").write_text("")
+    with pytest.raises(UserError, match=r"tensorboard: cannot be written \(File exists\)"):
+        run(data, tmp_path / "run")
+    (tmp_path / "run" / "log.jsonl").write_text("0\n")
+    with pytest.raises(UserError, match=r"log\.jsonl: is no log of a run"):
+        run(data, tmp_path / "run")
+
+
+def test_what_differs_from_the_recipe_is_told(data: Path, tmp_path: Path) -> None:
+    told: list[str] = []
+    config = replace(TINY, train=replace(TINY.train, warmup_iterations=0))
+    options = {"recipe": STRONG, "learning_rate": 4e-3, "clip_norm": 5.0, "stop_after": 1}
+    train(config, data / "truth.json", data, tmp_path, log=told.append, **options)
+    assert "other than in the recipe: rate 0.004 instead of 0.002, gradient norm 5.0 instead of None" in told
+
+
 def test_frozen_layers_stay_as_they_are(data: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)  # as the run does before it builds the network
     before = Yolact(TINY.with_classes(("square", "circle"))).backbone.state_dict()

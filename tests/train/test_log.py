@@ -44,9 +44,11 @@ def lines(folder: Path) -> list[dict[str, float]]:
 def test_the_best_validation_is_kept(data: Path, tmp_path: Path) -> None:
     told: list[str] = []
     validation = {"val_annotations": data / "truth.json", "val_images": data, "eval_every": 2}
-    run(data, tmp_path, log=told.append, **validation)
+    run(data, tmp_path, log=told.append, log_every=4, **validation)
     scored = {line["iteration"]: line["segm_AP"] for line in lines(tmp_path) if "segm_AP" in line}
     assert list(scored) == [2, 4, 6]
+    trained = [line["iteration"] for line in lines(tmp_path) if "rate" in line]
+    assert trained == [2, 4, 6], "no line of training spans a validation, whose time is none of training"
     state = torch.load(tmp_path / "checkpoint.pth", weights_only=True)["training"]
     assert state["best"] == max(scored.values())
     results = [

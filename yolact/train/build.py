@@ -69,7 +69,7 @@ def part_of_batch(batch_size: int, accumulate: int) -> int:
 
 
 def told_scaling(own: TrainOptions, options: TrainOptions) -> str:
-    """What another batch size, rate or length makes of a recipe's numbers, in a line."""
+    """What another batch size, rate, length or norm makes of a recipe's numbers, in a line."""
     changes = [
         f"{name} {after} instead of {before}"
         for name, before, after in (
@@ -78,10 +78,11 @@ def told_scaling(own: TrainOptions, options: TrainOptions) -> str:
             ("length", f"{own.length} {own.unit}", f"{options.length} {options.unit}"),
             ("steps at", own.steps, options.steps),
             ("warm-up", own.warmup_iterations, options.warmup_iterations),
+            ("gradient norm", own.clip_norm, options.clip_norm),
         )
         if before != after
     ]
-    return f"the recipe's numbers scaled: {', '.join(changes)}"
+    return f"other than in the recipe: {', '.join(changes)}"
 
 
 def build(

@@ -16,6 +16,7 @@ from yolact.data.faults import OnFault
 from yolact.data.samples import SampleStream
 from yolact.distributed import (
     failing_together,
+    gather_from_processes,
     is_main,
     max_over_processes,
     process_group,
@@ -29,7 +30,7 @@ from yolact.train.assignment import Totals
 from yolact.train.batches import Batch, Batches, load
 from yolact.train.build import build, check_machine, part_of_batch, read_dataset, told_scaling
 from yolact.train.log import RunLog, cut_log, draw_curves
-from yolact.train.recipe import Recipe, get_recipe, rate_at, scale_to_batch
+from yolact.train.recipe import Recipe, check_positive, get_recipe, rate_at, scale_to_batch
 from yolact.train.report import FiniteGuard
 from yolact.train.signals import kept_signals
 from yolact.train.step import Precision
@@ -104,7 +105,7 @@ def train(
         stop_after: leave off after this many iterations of this call, with a checkpoint.
         save_every: iterations between two checkpoints.
         eval_every: iterations between two validations; None: a twentieth of the run.
-        log_every: iterations between two lines of the log.
+        log_every: iterations between two lines of the log; a validation has one before it.
         log: told one line at a time what happens; None: a progress bar on a terminal, lines elsewhere.
 
     Returns:
@@ -118,6 +119,10 @@ def train(
     with process_group(torch.device(device)) as device, kept_signals() as signals:
         with failing_together():
             check_machine(precision, device)
+            check_positive(clip_norm=clip_norm, ema_decay=ema_decay, accumulate=accumulate, stop_after=stop_after)
+            check_positive(save_every=save_every, eval_every=eval_every, log_every=log_every)
+            if (val_annotations is None) != (val_images is None):
+                raise UserError("val_annotations and val_images go together")
             recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe
             recipe = recipe if ema_decay is None else replace(recipe, ema_decay=ema_decay)
             config = get_config(config) if isinstance(config, str) else config
@@ -125,7 +130,7 @@ def train(
             validation = None
             if val_annotations is not None and val_images is not None:
                 validation = Validation(val_annotations, val_images, classes, class_agnostic)
-                validation.check()
+                validation.check(dataset.category_ids)
             own = replace(config.train, **recipe.changes)
             options = scale_to_batch(own, len(dataset), batch_size, iterations, learning_rate)
             options = options if clip_norm is None else replace(options, clip_norm=clip_norm)
@@ -153,7 +158,10 @@ def train(
                 cut_log(folder, state.iteration)
                 for part in folder.glob(".*.part"):  # what a killed run was about to write
                     part.unlink()
-        stop = options.length if stop_after is None else min(state.iteration + stop_after, options.length)
+            stop = options.length if stop_after is None else min(state.iteration + stop_after, options.length)
+            journal = RunLog(folder, state.iteration, stop, options.batch_size, log)
+        if len(set(gather_from_processes(state.iteration))) > 1:
+            raise_together(UserError(f"{folder}: not every process finds the same run there; put it on a shared disk"))
         eval_every = eval_every or max(options.length // 20, 1)
         stream = SampleStream(
             dataset, config.size, recipe.augmentation, config.preprocessing.mean, seed, options.min_truth_size, on_fault
@@ -167,7 +175,6 @@ def train(
             pin_memory=device.type == "cuda",
         )
         guard = FiniteGuard(folder, stream, config, recipe.schedule, step.scaler)
-        journal = RunLog(folder, state.iteration, stop, options.batch_size, log)
         with closing(journal), closing(loading) as batches:
             for line in lines:
                 journal.say(line)
@@ -183,16 +190,17 @@ def train(
 
                 caught = max_over_processes(max(signals, default=0))
                 done = state.iteration == stop
-                tell, save = (caught or done or state.iteration % every == 0 for every in (log_every, save_every))
                 score = validation is not None and (done or state.iteration % eval_every == 0)
-                if tell or save or score:
+                due = caught or done or score
+                tell, save = (due or state.iteration % every == 0 for every in (log_every, save_every))
+                if tell or save:
                     with failing_together():
                         guard.check(journal.read(), state.iteration)
                         if tell:
                             journal.tell(state.iteration, rate)
                         if validation is not None and score and is_main():
                             journal.score(state.iteration, validation.score(state, folder))
-                        if (save or score) and is_main():
+                        if save and is_main():
                             state.save(folder / CHECKPOINT)
                         if (done or score) and is_main():
                             draw_curves(folder)

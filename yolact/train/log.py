@@ -150,11 +150,14 @@ def cut_log(folder: Path, iteration: int) -> None:
     if path.exists():
         try:
             lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+            lines = [line for line in lines if line.endswith("\n")]  # a full disk cuts the last one short
+            kept = "".join(takewhile(lambda line: json.loads(line)["iteration"] <= iteration, lines))
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-        lines = [line for line in lines if line.endswith("\n")]  # a full disk cuts the last one short
+        except (ValueError, TypeError, KeyError) as error:
+            raise UserError(f"{path}: is no log of a run; move it away to go on without it") from error
         with replacing(path) as file:
-            file.write("".join(takewhile(lambda line: json.loads(line)["iteration"] <= iteration, lines)).encode())
+            file.write(kept.encode())
 
 
 def draw_curves(folder: Path) -> None:
@@ -184,4 +187,8 @@ def _tensorboard(folder: Path, iteration: int) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
-    return SummaryWriter(folder / "tensorboard", purge_step=iteration + 1)
+    path = folder / "tensorboard"
+    try:
+        return SummaryWriter(path, purge_step=iteration + 1)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror})") from error

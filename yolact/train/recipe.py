@@ -63,6 +63,13 @@ def get_recipe(name: str) -> Recipe:
     return RECIPES[name]
 
 
+def check_positive(**numbers: float | None) -> None:
+    """Raise UserError for a number that is not positive and finite; None stands for what was not asked for."""
+    for name, number in numbers.items():
+        if number is not None and not 0 < number < math.inf:
+            raise UserError(f"{name} must be positive, got {number}")
+
+
 def scale_to_batch(
     options: TrainOptions, pictures: int, batch_size: int | None, iterations: int | None, learning_rate: float | None
 ) -> TrainOptions:
@@ -73,12 +80,9 @@ def scale_to_batch(
         batch_size, iterations, learning_rate: asked for; None leaves what follows from the others.
 
     Raises:
-        ValueError: one of them is not positive.
+        UserError: one of them is not positive.
     """
-    asked = {"batch_size": batch_size, "iterations": iterations, "learning_rate": learning_rate}
-    for name, value in asked.items():
-        if value is not None and value <= 0:
-            raise ValueError(f"{name} must be positive, got {value}")
+    check_positive(batch_size=batch_size, iterations=iterations, learning_rate=learning_rate)
     batch = batch_size or options.batch_size
     ratio = batch / options.batch_size
     per_unit = pictures / batch if options.unit == "epochs" else 1 / ratio

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from yolact.data.coco import read_coco
+from yolact.errors import UserError
 from yolact.evaluation import Scores, detect_dataset, evaluate
 from yolact.models.checkpoint import save_checkpoint
+from yolact.train.build import read_dataset
 from yolact.train.state import RunState
 
 BEST = "best.pth"  # the weights of the best validation so far, in the run's folder
@@ -24,13 +25,19 @@ class Validation:
     classes: Sequence[str]
     class_agnostic: bool
 
-    def check(self) -> None:
+    def check(self, category_ids: Sequence[int]) -> None:
         """Read the data set, so that its faults are told now and not after hours of training.
 
+        Args:
+            category_ids: those trained.
+
         Raises:
-            UserError: one of them.
+            UserError: one of them, or it lacks a category.
         """
-        read_coco(self.annotations, self.images)
+        dataset = read_dataset(self.annotations, self.images, "stop", self.classes, self.class_agnostic)
+        lacking = sorted(set(category_ids) - set(dataset.category_ids))
+        if lacking:
+            raise UserError(f"{self.annotations}: has no category ids {lacking}, which are trained")
 
     def score(self, state: RunState, folder: Path) -> dict[str, Scores]:
         """COCO's numbers; the weights are kept in the run's folder where no mask AP before was as high."""
