@@ -209,6 +209,17 @@ def test_what_differs_from_the_recipe_is_told(data: Path, tmp_path: Path) -> Non
     assert "other than in the recipe: rate 0.004 instead of 0.002, gradient norm 5.0 instead of None" in told
 
 
+def test_another_batch_is_told_in_a_line(data: Path, tmp_path: Path) -> None:
+    told: list[str] = []
+    config = replace(TINY, train=replace(TINY.train, length=12, steps=(8,)))
+    train(config, data / "truth.json", data, tmp_path, recipe=STRONG, batch_size=4, stop_after=1, log=told.append)
+    (line,) = (line for line in told if line.startswith("other than in the recipe"))
+    assert line.endswith(
+        ": batch 4 instead of 2, rate 0.004 instead of 0.002, length 6 iterations instead of 12 iterations, "
+        "steps at (4,) instead of (8,), warm-up 0 instead of 2"
+    )
+
+
 def test_frozen_layers_stay_as_they_are(data: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)  # as the run does before it builds the network
     before = Yolact(TINY.with_classes(("square", "circle"))).backbone.state_dict()

@@ -68,7 +68,7 @@ def part_of_batch(batch_size: int, accumulate: int) -> int:
     return part
 
 
-def told_scaling(own: TrainOptions, options: TrainOptions) -> str:
+def told_scaling(recipe: Recipe, own: TrainOptions, options: TrainOptions) -> str:
     """What another batch size, rate, length or norm makes of a recipe's numbers, in a line."""
     changes = [
         f"{name} {after} instead of {before}"
@@ -76,7 +76,7 @@ def told_scaling(own: TrainOptions, options: TrainOptions) -> str:
             ("batch", own.batch_size, options.batch_size),
             ("rate", f"{own.learning_rate:g}", f"{options.learning_rate:g}"),
             ("length", f"{own.length} {own.unit}", f"{options.length} {options.unit}"),
-            ("steps at", own.steps, options.steps),
+            ("steps at", own.steps, options.steps if recipe.schedule == "steps" else own.steps),
             ("warm-up", own.warmup_iterations, options.warmup_iterations),
             ("gradient norm", own.clip_norm, options.clip_norm),
         )

@@ -152,7 +152,7 @@ def train(
                 checkpoint=folder / CHECKPOINT,
             )
             if options != own:
-                lines.append(told_scaling(own, options))
+                lines.append(told_scaling(recipe, own, options))
             if is_main():
                 make_folder(folder)
                 cut_log(folder, state.iteration)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from yolact.errors import UserError
 from yolact.evaluation import Scores, detect_dataset, evaluate
+from yolact.evaluation.coco import load_evaluator
 from yolact.models.checkpoint import save_checkpoint
 from yolact.train.build import read_dataset
 from yolact.train.state import RunState
@@ -32,8 +33,9 @@ class Validation:
             category_ids: those trained.
 
         Raises:
-            UserError: one of them, or it lacks a category.
+            UserError: one of them, or it lacks a category; or there is nothing to count with.
         """
+        load_evaluator("pycocotools")
         dataset = read_dataset(self.annotations, self.images, "stop", self.classes, self.class_agnostic)
         lacking = sorted(set(category_ids) - set(dataset.category_ids))
         if lacking:
