@@ -481,3 +481,17 @@ def test_annotations_take_the_memory_of_their_numbers(folder: Path) -> None:
     tracemalloc.stop()
     assert sum(len(picture.truths) for picture in dataset.pictures) == 4000
     assert bytes_each < 4 * 60 + 80
+
+
+def test_few_misfits_are_left_out_and_many_stop(folder: Path) -> None:
+    values = content()
+    good = values["annotations"][0]
+    misfit = {**good, "bbox": [15, 5, 3, 3]}
+    values["annotations"] = [{**(misfit if i == 0 else good), "id": i} for i in range(200)]
+    dataset = read(folder, values)
+    assert [fault.kind for fault in dataset.faults] == [FaultKind.BOX_MISFIT]
+    assert len(dataset.pictures[0].truths) == 199
+    for i in range(3):
+        values["annotations"][i]["bbox"] = misfit["bbox"]
+    with pytest.raises(UserError, match=r"annotation 0: its box \[15, 5, 3, 3\] does not fit .* \(one of 3 faults"):
+        read(folder, values)

@@ -19,6 +19,7 @@ from yolact.data.records import Pictures, Ragged
 from yolact.errors import UserError
 
 OBJECT, OBJECT_ID = "object", 1  # the one class of class-agnostic training and evaluation
+MISFITS = 0.01  # of a file's boxes that may not fit: so few are slips, more mean that they are no x, y, width, height
 MAX_SIDE = 32_766  # OpenCV warps no larger picture
 
 
@@ -66,7 +67,8 @@ def read_coco(
 ) -> CocoDataset:
     """Read an annotation file in COCO's format (instances).
 
-    Boxes are cut to their picture. An annotation without area is left out, as COCO's own files hold some.
+    Boxes are cut to their picture. An annotation without area is left out, as COCO's own files hold some, and
+    so are a few whose box does not fit; many are a fault.
 
     Args:
         annotations: the JSON file, with `images`, `annotations` and `categories`.
@@ -86,7 +88,9 @@ def read_coco(
         dataset = _parse(path, content, Path(images), truths)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    stopping = [fault for fault in dataset.faults if fault.kind.stops]
+    misfits = sum(fault.kind is FaultKind.BOX_MISFIT for fault in dataset.faults)
+    many = misfits > MISFITS * (misfits + len(dataset.pictures.truths))
+    stopping = [f for f in dataset.faults if f.kind.stops or (f.kind is FaultKind.BOX_MISFIT and many)]
     if stopping and on_fault == "stop":
         others = f" (one of {len(stopping)} faults; `yolact data check` tells them all)" if len(stopping) > 1 else ""
         raise UserError(f"{path}: {stopping[0].text}{others}")

@@ -35,8 +35,8 @@ class FaultKind(Enum):
 
     @property
     def stops(self) -> bool:
-        """Whether it stops whom faults shall stop. What covers nothing does not: COCO's own files hold some of it."""
-        return self not in (FaultKind.EMPTY_BOX, FaultKind.EMPTY_SEGMENTATION)
+        """Whether one of it stops whom faults shall stop; what covers nothing does not: COCO's files hold some."""
+        return self not in (FaultKind.EMPTY_BOX, FaultKind.EMPTY_SEGMENTATION, FaultKind.BOX_MISFIT)
 
 
 @dataclass(frozen=True)
