@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,7 @@ def test_the_curves_are_of_the_classes_that_have_truths(tmp_path: Path, monkeypa
     plot_precision_recall(scores(9), tmp_path / "curves.png")
     mean = round(sum(np.floor(100 * label / 9) + 1 for label in range(1, 9)) / 8 / 101, 3)
     assert [value for _, value in labels[:3]] == [mean] * 3
-    assert [label.split(",")[0] for label, _ in labels[3:]] == [f"class {label}" for label in (8, 7, 6, 3, 2, 1)]
+    assert [label.split(", ")[1] for label, _ in labels[3:]] == [f"class {label}" for label in (8, 7, 6, 3, 2, 1)]
 
 
 @pytest.mark.parametrize("classes", [2, 30])
@@ -57,9 +58,22 @@ def test_confusion_is_drawn(classes: int, tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("error")
 def test_names_are_drawn_as_they_are(tmp_path: Path) -> None:
-    """No formula, no letter that cannot be printed, and no complaint about one that the font lacks."""
-    plot_confusion(np.eye(4, dtype=np.int64), (r"$\frac{$", "a\n\x1b[31mb", "犬"), tmp_path / "confusion.png")
+    """No formula, no letter that cannot be printed, no complaint about one that the font lacks, and `_` is shown."""
+    names = (r"$\frac{$", "a\n\x1b[31mb", "犬", "_")
+    plot_confusion(np.eye(5, dtype=np.int64), names, tmp_path / "confusion.png")
+    plot_precision_recall(replace(scores(4), class_names=names), tmp_path / "curves.png")
     assert is_drawn(tmp_path / "confusion.png")
+    assert is_drawn(tmp_path / "curves.png")
+
+
+def test_every_curve_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from matplotlib.legend import Legend
+
+    shown = []
+    original = Legend.__init__
+    monkeypatch.setattr(Legend, "__init__", lambda *a, **k: shown.extend(a[3]) or original(*a, **k))
+    plot_precision_recall(replace(scores(2), class_names=("a", "_b")), tmp_path / "curves.png")
+    assert [label.split(", ")[1] for label in shown] == ["IoU .5", "IoU .75", "IoU .5:.95", "_b"]
 
 
 def test_a_picture_of_many_classes_does_not_grow_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,11 +71,11 @@ def plot_precision_recall(scores: Scores, path: Path) -> None:
     each = scores.per_class()[:, 0]
     for name, curves in {"IoU .5": slice(0, 1), "IoU .75": slice(5, 6), "IoU .5:.95": slice(0, 10)}.items():
         curve = scores.precision[curves][:, :, counted].mean((0, 2)) if len(counted) else np.zeros_like(RECALL)
-        means.plot(RECALL, curve, label=f"{name}, AP {curve.mean():.3f}")
+        means.plot(RECALL, curve, label=f"AP {curve.mean():.3f}, {name}")
     order = counted[np.argsort(-each[counted], kind="stable")]
     for label in order if len(order) <= 2 * SHOWN else np.r_[order[:SHOWN], order[-SHOWN:]]:
         curve = scores.precision[:, :, label].mean(0)
-        classes.plot(RECALL, curve, label=f"{_plain(scores.class_names[label])}, AP {each[label]:.3f}")
+        classes.plot(RECALL, curve, label=f"AP {each[label]:.3f}, {_plain(scores.class_names[label])}")
     means.set(title="Mean of the classes", xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
     classes.set(title="Best and worst classes, IoU .5:.95", xlabel="recall")
     for axes in (means, classes):
