@@ -68,6 +68,9 @@ else
   workers=$("$PYTHON" -c 'import xdist' 2>/dev/null && echo "-n 4")
   part tests-ops 150 "$PYTHON" $(tests tests-ops) $workers tests/ops -k cuda
   wait
+  part mask_loss 60 "$PYTHON" -m benchmarks.mask_loss --device cuda --seconds 1.5 --json "$work/mask_loss.json"
+  part training 90 "$PYTHON" -m benchmarks.training --device cuda --precision bf16 --seconds 3 \
+    --json "$work/training.json"
   left=$((deadline - SECONDS - 20))
   part kernels "$left" "$PYTHON" -m benchmarks.kernels --device cuda --seconds 1.5 --json "$work/kernels.json" \
     --minutes "$("$PYTHON" -c "print(max(0, $left - 40) / 60)")"

@@ -14,6 +14,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 SANITIZERS = ("memcheck", "racecheck", "initcheck", "synccheck")
+SCENES = ("mask_loss", "training")  # benchmarks that compare whole scenes, in files of their own
 TIMED_OUT = (124, 137)  # how `timeout` says so
 NOT_FOUND = 127
 
@@ -77,6 +78,10 @@ def lines_of(results: dict[str, Any]) -> list[str]:
         share = f"{ours['share_of_copy']:5.0%}" if ours["share_of_copy"] else "     "
         fastest = f"{min(peers)[0] / mine:8.1f}x {min(peers)[1]}" if mine and peers else ""
         lines.append(f"{job:<68}{told} {share}{fastest}")
+    for name in SCENES:
+        for row in results.get(name, {}).get("rows", []):
+            told = f"{row['milliseconds']['median']:9.2f} ms {row['peak_bytes'] / 1e6:9.1f} MB"
+            lines.append(f"{name} {row['scene']}, {row['contender']}".ljust(68) + told)
     lines += [f"FAILED {failure['job']}: {failure['message']}" for failure in results.get("failed", [])]
     times = results.get("host_milliseconds", {})
     lines += [f"host time of {name:<24}{timing['median'] * 1e3:8.1f} us" for name, timing in times.items()]
@@ -100,6 +105,9 @@ def main() -> None:
     options = parser.parse_args()
     measured = options.folder / "kernels.json"
     results = json.loads(measured.read_text()) if measured.exists() else {}
+    for name in SCENES:
+        if (options.folder / f"{name}.json").exists():
+            results[name] = json.loads((options.folder / f"{name}.json").read_text())
     results["parts"] = parts_of(options.folder)
     options.results.write_text(json.dumps(results, indent=1) + "\n")
     print("\n".join(lines_of(results)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from argparse import Namespace
@@ -84,6 +85,16 @@ def test_a_part_that_fails_or_hangs_fails_the_run(tmp_path):
     assert ran.returncode == 1
     assert "FAILED install" in ran.stdout
     assert "60 s  ran out of time" in ran.stdout
+
+
+def test_scenes_are_gathered_and_told(tmp_path):
+    (tmp_path / "parts").write_text("training\t0\t60\n")
+    row = {"scene": "step", "contender": "yolact", "milliseconds": {"median": 12.5}, "peak_bytes": 3_000_000}
+    (tmp_path / "training.json").write_text(json.dumps({"rows": [row]}))
+    command = [sys.executable, "-m", "benchmarks.gpu_report", tmp_path, tmp_path / "results.json"]
+    told = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True).stdout
+    assert re.search(r"^training step, yolact +12\.50 ms +3\.0 MB$", told, re.MULTILINE)
+    assert json.loads((tmp_path / "results.json").read_text())["training"]["rows"] == [row]
 
 
 def test_a_contender_that_fails_is_a_result_and_stops_no_other():
