@@ -149,6 +149,7 @@ def test_what_cannot_be_checked_is_told_in_a_line(folder: Path, capsys: pytest.C
         (["check", f"{folder / 'list.json'}", f"{folder}"], "holds no list 'images'"),
         (["check", truth, f"{folder / 'nowhere'}"], "nowhere does not exist"),
         (["check", truth, f"{folder}", "--output", truth], "the folder cannot be made"),
+        (["check", truth, f"{folder}", "--json", truth], "truth.json: holds the annotations"),
         (["check", truth, f"{folder}", "--threads", "0"], "--threads"),
         (["check", truth, f"{folder}", "--output", f"{folder / 'out'}"], "there is no picture to draw"),
         (["augmented", "yolact_huge", truth, f"{folder}", "--output", "a.png"], "yolact_huge"),

@@ -21,7 +21,7 @@ def write(path: Path, pixels: np.ndarray, classes: list[int]) -> None:
         from scipy.io import savemat
     except ImportError:
         skip_or_fail("demo", "scipy is not installed")
-    values = {"Segmentation": pixels.astype(np.uint8), "Categories": np.array(classes, np.uint8).reshape(-1, 1)}
+    values = {"Segmentation": pixels, "Categories": np.array(classes, np.uint8).reshape(-1, 1)}
     savemat(path, {"GTinst": values}, do_compression=True)
 
 
@@ -63,9 +63,13 @@ def test_faults_are_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> No
         return error
 
     assert "val.txt: cannot be read" in told("val")
+    (folder / "val.txt").write_bytes(b"\xff")
+    assert "val.txt: is no list of names" in told("val")
     path = folder / "inst/2008_000002.mat"
     write(path, np.full((5, 5), 2), [1])
     assert "2008_000002.mat: numbers 2 instances, and has the classes of 1" in told()
+    write(path, np.array(["a", "b"], object), [1])
+    assert "2008_000002.mat: its instances are of type object, wanted numbers" in told()
     write(path, np.ones((5, 5)), [21])
     assert "2008_000002.mat: has classes [21], wanted 1 to 20" in told()
     flipped = bytearray(path.read_bytes())

@@ -169,7 +169,9 @@ def test_what_cannot_be_written_is_told_before_the_work(
     assert "taken: is not a file" in fault(capsys, "--json", "taken")
     assert "truth.json: the folder cannot be made" in fault(capsys, "--json", "truth.json/results.json")
     assert "truth.json: the folder cannot be made" in fault(capsys, "--plots", "truth.json")
-    assert "the evaluator 'coco' is unknown" in fault(capsys, "--evaluator", "coco").replace("eval", "the eval", 1)
+    Path("link.json").symlink_to("truth.json")
+    assert "link.json: holds the annotations" in fault(capsys, "--json", "link.json")
+    assert "evaluator 'coco' is unknown" in fault(capsys, "--evaluator", "coco")
     assert "has no class 'c'" in fault(capsys, "--classes", "c")
 
 

@@ -48,6 +48,8 @@ def check(
     from yolact.files import replacing
     from yolact.pictures import make_folder, write_picture
 
+    if report_file:
+        options.refuse_to_replace(annotations, report_file)
     for folder in (output, report_file and report_file.parent):  # told before the work that it cannot be written
         if folder:
             make_folder(folder)

@@ -76,6 +76,8 @@ def evaluate(
         raise UserError("--json goes with --weights; the results of --results are in a file already")
     if resume and results_file is None:
         raise UserError("--resume goes with --json, beside which a run that was broken off has left its parts")
+    if results_file is not None:
+        options.refuse_to_replace(annotations, results_file)
     load_evaluator(evaluator)  # whatever can fail is told before the work
     truth = read_truth(annotations)
     truth = truth.class_agnostic() if class_agnostic else truth

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+
+from yolact.errors import UserError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -21,6 +25,12 @@ weights = click.option(
 )
 config = click.option("--config", metavar="NAME", help="The configuration, where the weights cannot tell it.")
 device = click.option("--device", default="auto", show_default=True, metavar="D", help="auto, cpu, cuda or cuda:N.")
+
+
+def refuse_to_replace(annotations: Path, output: Path) -> None:
+    """Stop where a file that is to be written is the one with the annotations."""
+    if os.path.realpath(output) == os.path.realpath(annotations):
+        raise UserError(f"{output}: holds the annotations, which would be lost; write another file")
 
 
 def number(name: str, default: int | None, text: str, low: int = 1, high: int | None = None) -> Callable[[F], F]:

@@ -6,7 +6,6 @@ and `val.txt`. A file in `inst` holds a picture of instance numbers, from 1, and
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -32,6 +31,8 @@ def convert_sbd(folder: Path, split: str) -> dict[str, Any]:
         names = (folder / f"{split}.txt").read_text().split()
     except OSError as error:
         raise UserError(f"{folder / f'{split}.txt'}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError:
+        raise UserError(f"{folder / f'{split}.txt'}: is no list of names") from None
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for id, name in enumerate(names, 1):
@@ -48,7 +49,6 @@ def _read_instances(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """The instance numbers of a picture [H, W], and the class of each [n], from 1."""
     try:
         from scipy.io import loadmat
-        from scipy.io.matlab import MatReadError
     except ImportError:
         raise UserError("Pascal SBD's files need scipy: pip install scipy") from None
     try:
@@ -56,8 +56,10 @@ def _read_instances(path: Path) -> tuple[np.ndarray, np.ndarray]:
         pixels, classes = content["Segmentation"], content["Categories"].ravel()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (KeyError, IndexError, ValueError, TypeError, NotImplementedError, MatReadError, zlib.error) as error:
+    except Exception as error:  # scipy raises nearly anything on damaged bytes
         raise UserError(f"{path}: is no file of instances ({' '.join(str(error).split())})") from error
+    if pixels.dtype.kind not in "iuf":
+        raise UserError(f"{path}: its instances are of type {pixels.dtype}, wanted numbers")
     if pixels.ndim != 2 or pixels.max(initial=0) > len(classes):
         raise UserError(f"{path}: numbers {pixels.max(initial=0)} instances, and has the classes of {len(classes)}")
     if not np.isin(classes, range(1, len(PASCAL_CLASSES) + 1)).all():
@@ -71,7 +73,7 @@ def _annotations(pixels: np.ndarray, classes: np.ndarray) -> Iterator[dict[str, 
     for rle, category_id in zip(rles, classes.tolist(), strict=True):
         if area := int(mask.area(rle)):
             yield {
-                "category_id": category_id,
+                "category_id": int(category_id),
                 "bbox": mask.toBbox(rle).tolist(),
                 "area": area,
                 "segmentation": {"size": rle["size"], "counts": rle["counts"].decode()},
