@@ -151,6 +151,10 @@ def test_a_picture_without_truths_teaches_background() -> None:
     assert raw.class_logits.grad is not None
     assert (raw.class_logits.grad[..., 0] <= 0).all()
     assert raw.class_logits.grad[..., 0].min() < 0
+    entropies = raw.class_logits.logsumexp(2) - raw.class_logits[..., 0]
+    hardest = entropies.flatten().topk(EMPTY_PICTURE_NEGATIVES).values
+    expected = 3 * hardest.mean()  # a negative weighs what it does beside positives, of which it takes a third
+    torch.testing.assert_close(terms["classification"], expected)
 
 
 def test_a_wrong_and_certain_mask_is_finite() -> None:

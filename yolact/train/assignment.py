@@ -29,6 +29,7 @@ class Totals(NamedTuple):
     """What the losses are divided by: counts over all pictures of a step, on every process."""
 
     positives: float
+    negatives: float
     masks: float  # positives drawn for the mask loss
     pictures: float
 
@@ -55,7 +56,7 @@ class Assignment:
     @property
     def totals(self) -> Totals:
         """Of this batch alone."""
-        return Totals(len(self.positive), len(self.drawn), len(self.background))
+        return Totals(len(self.positive), int(self.negatives.sum()), len(self.drawn), len(self.background))
 
     def to(self, device: torch.device | str) -> Assignment:
         """The same on another device."""

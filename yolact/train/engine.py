@@ -223,7 +223,7 @@ def _agreed(group: Sequence[Batch | UserError]) -> tuple[list[Batch], Totals]:
     """
     faults = [batch for batch in group if isinstance(batch, UserError)]
     batches = [batch for batch in group if isinstance(batch, Batch)]
-    counts = [sum(column) for column in zip(Totals(0, 0, 0), *(b.assignment.totals for b in batches), strict=True)]
+    counts = [sum(column) for column in zip(Totals(0, 0, 0, 0), *(b.assignment.totals for b in batches), strict=True)]
     *totals, faulty = sum_over_processes(torch.tensor([*counts, len(faults)], dtype=torch.float64)).tolist()
     if faulty:
         raise_together(next(iter(faults), None))

@@ -56,6 +56,9 @@ def losses(
 ) -> dict[str, Tensor]:
     """The share of a batch in the losses of all that `totals` counts; see `loss_terms`."""
     positives = max(totals.positives, 1)
+    # Negatives of pictures without truths have no positives; without a share of theirs, a batch with few positives and
+    # such pictures would take a step many times too long.
+    answers = max(positives, totals.negatives / max(options.negatives_per_positive, 1))
     masks = positives if options.rescale_sampled_masks else max(totals.masks, 1)
     deltas = raw.box_deltas.flatten(0, 1).index_select(0, assignment.positive)
     coefficients = raw.mask_coefficients.flatten(0, 1).index_select(0, assignment.drawn)
@@ -65,7 +68,7 @@ def losses(
     box = F.smooth_l1_loss(deltas.float(), assignment.deltas, reduction="sum")
     return {
         "box": options.box_weight / positives * box,
-        "classification": options.classification_weight / positives * classification_loss(raw.class_logits, assignment),
+        "classification": options.classification_weight / answers * classification_loss(raw.class_logits, assignment),
         "mask": options.mask_weight / masks * (mask * assignment.weight).sum(),
         "semantic": options.semantic_weight / totals.pictures * semantic_loss(semantic_logits, assignment),
     }
