@@ -74,15 +74,18 @@ class TrainStep:
         return torch.cat([terms, norm[None]])
 
     def _backward(self, batch: Batch, totals: Totals) -> Tensor:  # [4] the TERMS
+        terms = self._forward(batch, totals)  # what the network answered is let go of before the gradients come
+        # Processes hold shares of one sum, and DistributedDataParallel takes the mean of their gradients.
+        self.scaler.scale(terms.sum() * world_size()).backward()
+        return terms.detach()
+
+    def _forward(self, batch: Batch, totals: Totals) -> Tensor:  # [4] the TERMS
         config = self.model.config
         images = preprocess(batch.images, config.size, config.preprocessing.mean, config.preprocessing.std)
         with torch.autocast(self.device.type, self.half, enabled=self.half is not None):
             raw, semantic_logits = self.network(images.contiguous(memory_format=self.format))
         found = losses(raw, semantic_logits, batch.assignment, totals, config.train)
-        terms = torch.stack([found[name] for name in TERMS])
-        # Processes hold shares of one sum, and DistributedDataParallel takes the mean of their gradients.
-        self.scaler.scale(terms.sum() * world_size()).backward()
-        return terms.detach()
+        return torch.stack([found[name] for name in TERMS])
 
     def _kept_apart(self, *, until_last: bool) -> AbstractContextManager[None]:
         """Gradients are exchanged between processes once, with the last batch's."""
