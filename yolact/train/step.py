@@ -52,7 +52,6 @@ class TrainStep:
                 network,
                 device_ids=[self.device] if self.device.type == "cuda" else None,
                 gradient_as_bucket_view=True,
-                broadcast_buffers=False,  # they are the same everywhere, or nobody needs the other processes'
             )
         self.network = torch.compile(network) if compiled else network
 
