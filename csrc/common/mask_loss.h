@@ -57,8 +57,9 @@ YOLACT_HD Positive positive_of(const MaskLossArguments& a, int64_t m) {
 }
 
 // Both kernels go by tiles of a picture, and all tiles of a band before the next. What a positive has in a band is
-// added up by place: by row and column of the tile, or by the latter. Then places are added by halves, and then bands,
-// the top one first. So all backends give the same bits.
+// added up by place: by row and column modulo these, or by the latter. Then places are added by halves, which is the
+// same wherever a tile begins, as what is added is as far apart; and then bands, the top one first. So all backends
+// give the same bits.
 constexpr int kBandRows = 16, kBandLanes = 16;
 
 // The bands that rows lie in.

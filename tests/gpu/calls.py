@@ -34,9 +34,11 @@ def decode(data: Tensor, length: Tensor, needed: Tensor, size: Tensor) -> Tensor
     return ops.decode_run_lengths(ops.RunLengths(data, length, needed, size), (40, 50))
 
 
-def mask_loss_gradients(prototypes: Tensor, coefficients: Tensor, **truths: Tensor) -> tuple[Tensor, ...]:
+def mask_loss_gradients(
+    prototypes: Tensor, coefficients: Tensor, picture: Tensor, truth: Tensor, boxes: Tensor, masks: Tensor
+) -> tuple[Tensor, ...]:
     inputs = prototypes.detach().requires_grad_(), coefficients.detach().requires_grad_()
-    return torch.autograd.grad(ops.mask_loss(*inputs, **truths).sum(), inputs)
+    return torch.autograd.grad(ops.mask_loss(*inputs, picture, truth, boxes, masks).sum(), inputs)
 
 
 def calls() -> dict[str, Call]:

@@ -30,6 +30,11 @@ def pipeline(
     strings = ops.assemble_run_lengths(*assembly, sizes, count=found.count, capacity=CAPACITY)
     masks = ops.assemble_masks(*assembly, DENSE, count=found.count)
     encoded = ops.encode_run_lengths(masks.flatten(0, 1), capacity=4000)
+    row = torch.arange(BATCH * 16, device=prototypes.device)
+    corners = torch.cat([priors[:K, :2], priors[:K].view(-1, 2, 2).sum(1) + 0.1], 1)
+    truths = (prototypes, mask_coefficients[:, :16].flatten(0, 1), row // 16, row % K, corners)
+    truths += (prototypes[0].permute(2, 0, 1) > 0.5,)
+    loss = ops.mask_loss(*truths)
     results = {
         "detect": found,
         "assemble_run_lengths": strings,
@@ -37,6 +42,8 @@ def pipeline(
         "encode_run_lengths": encoded,
         "decode_run_lengths": ops.decode_run_lengths(encoded, DENSE),
         "fast_nms": ops.fast_nms(found.boxes, found.score[:, None], iou_threshold=0.3),
+        "mask_loss": loss,
+        "mask_loss_backward": torch.ops.yolact.mask_loss_backward(loss, *truths, padding=1.0),
         "preprocess": ops.preprocess(pictures, 16, (1, 2, 3), (4, 5, 6)),
     }
     return {f"{name} {i}": tensor for name, found in results.items() for i, tensor in enumerate(results_of(found))}

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from backends import running_on, to_gpu
-from calls import CALLS, decode, results_of
+from calls import CALLS, decode, mask_loss_gradients, results_of
 from conftest import skip_or_fail
 from torch import Tensor
 
@@ -37,6 +37,16 @@ def noise(*shape: int) -> Tensor:
     return torch.rand(shape, generator=RANDOM) < 0.5
 
 
+# 270 positives, more than a block has threads, of 33 channels, more than it has gradients of; prototypes by planes.
+MANY = (
+    torch.randn(2, 33, 20, 18, generator=RANDOM).half().permute(0, 2, 3, 1),
+    torch.randn(270, 33, generator=RANDOM).bfloat16(),
+    torch.arange(270) % 2,
+    torch.arange(270) % 3,
+    torch.tensor([[0.1, 0.2, 0.9, 0.7], [0.4, 0.4, 0.5, 0.5], [0.0, 0.0, 1.0, 1.0]]),
+    noise(3, 20, 18),
+)
+
 # A function, its tensors, its options.
 SHORT: dict[str, tuple[Callable[..., Any], tuple[Tensor, ...], dict[str, Any]]] = {
     "detect": (ops.detect, tuple(HEAD.values()), {}),
@@ -51,6 +61,10 @@ SHORT: dict[str, tuple[Callable[..., Any], tuple[Tensor, ...], dict[str, Any]]] 
     "detect, greedy": (ops.detect, crowd(400), {"method": "greedy", "across_classes": True}),
     "detect, levels": (ops.detect, crowd(300), {"level_sizes": [200, 90, 10], "pre_nms_top_k": 30}),
     "detect, none": (ops.detect, crowd(40), {"score_threshold": 1.0}),
+    "mask_loss": (ops.mask_loss, tuple(CALLS["mask_loss"].tensors.values()), {}),
+    "mask_loss, many": (ops.mask_loss, MANY, {}),
+    "mask_loss_backward": (mask_loss_gradients, tuple(CALLS["mask_loss"].tensors.values()), {}),
+    "mask_loss_backward, many": (mask_loss_gradients, MANY, {}),
     "fast_nms": (ops.fast_nms, tuple(CALLS["fast_nms"].tensors.values()), {"score_threshold": 0.3}),
     "fast_nms, greedy": (
         ops.fast_nms,
