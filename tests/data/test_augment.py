@@ -130,15 +130,6 @@ def test_an_epoch_shows_every_picture_once(dataset: CocoDataset) -> None:
         assert len(set(shown)) == 4
 
 
-def test_truths_that_are_too_small_are_left_out(dataset: CocoDataset) -> None:
-    every, large = (
-        [(box[2:] - box[:2]).min() for position in range(20) for box in stream[position].boxes]
-        for stream in (SampleStream(dataset, 96, STRONG, GREY, 3, least) for least in (0.0, 15.0))
-    )
-    assert sorted(side for side in every if side >= 15) == sorted(large)
-    assert len(large) < len(every)
-
-
 def test_without_augmentation_a_picture_is_only_resized(dataset: CocoDataset) -> None:
     picture = dataset.pictures[0]
     pixels = picture.read()

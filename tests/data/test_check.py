@@ -147,7 +147,7 @@ def test_what_cannot_be_checked_is_told_in_a_line(folder: Path, capsys: pytest.C
     for arguments, message in (
         (["check", f"{folder / 'none.json'}", f"{folder}"], "none.json: cannot be read"),
         (["check", f"{folder / 'list.json'}", f"{folder}"], "holds no list 'images'"),
-        (["check", truth, f"{folder / 'nowhere'}"], "nowhere does not exist"),
+        (["check", truth, f"{folder / 'nowhere'}"], "there is no picture folder"),
         (["check", truth, f"{folder}", "--output", truth], "the folder cannot be made"),
         (["check", truth, f"{folder}", "--json", truth], "truth.json: holds the annotations"),
         (["check", truth, f"{folder}", "--threads", "0"], "--threads"),

@@ -422,7 +422,7 @@ def test_files_that_do_not_read(folder: Path) -> None:
         read_coco(folder / "text.json", folder)
     (folder / "good.json").write_text(json.dumps(content()), encoding="utf-8-sig")
     assert len(read_coco(folder / "good.json", folder)) == 2, "a byte order mark, as some editors write it"
-    with pytest.raises(UserError, match="nowhere does not exist"):
+    with pytest.raises(UserError, match="there is no picture folder"):
         read_coco(folder / "good.json", folder / "nowhere")
     with pytest.raises(ValueError, match="on_fault must be 'stop' or 'skip', got 'ignore'"):
         read_coco(folder / "good.json", folder, on_fault="ignore")

@@ -133,7 +133,7 @@ def _parse(path: Path, content: Any, folder: Path, with_truths: bool) -> CocoDat
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
             raise UserError(f"holds no list {key!r}, so it is no COCO annotation file")
     if not folder.is_dir():
-        raise UserError(f"the picture folder {folder} does not exist")
+        raise UserError(f"there is no picture folder {folder}")
     names = _read_categories(content["categories"])
     faults: list[Fault] = []
     images = _read_images(content["images"], folder, faults)
