@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -132,6 +133,15 @@ def test_names_that_no_terminal_should_see_are_quoted(folder: Path, capsys: pyte
     first, second = out.splitlines()[:2]
     assert first.endswith("\\ud800\\n.png'")
     assert second.endswith("bad\\n.png: the file is empty'")
+
+
+def test_names_are_told_on_a_terminal_that_lacks_their_letters(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = folder / "truth.json"
+    path.write_text(json.dumps({"images": [], "annotations": [], "categories": [{"id": 1, "name": "猫"}]}))
+    output = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(output, encoding="latin-1"))
+    assert main(["data", "check", f"{path}", f"{folder}"]) == 0
+    assert b"\\u732b" in output.getvalue()
 
 
 def test_help(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import warnings
 from collections.abc import Sequence
@@ -43,6 +44,8 @@ for command in (demo, predict, evaluate, train, data):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit status: 2, and one line on stderr, for a caller's mistake."""
     warnings.filterwarnings("ignore", module="PIL")  # of odd metadata; what is wrong with a picture is told as a fault
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # names may hold letters that the terminal lacks
     try:
         status = cli.main(arguments, prog_name="yolact", standalone_mode=False) or 0
         if sys.stdout:
