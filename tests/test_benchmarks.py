@@ -13,7 +13,7 @@ import pytest
 import torch
 from conftest import ROOT
 
-from benchmarks import cuda_timing, gpu_report, readme, training
+from benchmarks import cuda_timing, gpu_report, mask_loss, readme, training
 
 SCRIPT = ROOT / "benchmarks" / "gpu.sh"
 
@@ -119,3 +119,8 @@ def test_training_is_measured_against_the_same_losses():
     wrong = {**contenders, "plain torch": lambda: {**contenders["yolact"](), "mask": torch.tensor(0.0)}}
     with pytest.raises(AssertionError):
         bench.check(wrong)
+
+
+def test_the_mask_losses_that_are_timed_agree():
+    for coverage in mask_loss.SCENES.values():
+        mask_loss.check(mask_loss.inputs(coverage, "cpu", batch=2, side=24))
