@@ -313,6 +313,15 @@ def test_mask_loss_rejects(change, error, message):
         ops.mask_loss(**arguments)
 
 
+def test_mask_loss_is_differentiated_once():
+    case = simple_case()
+    prototypes = case.prototypes.requires_grad_()
+    loss = ops.mask_loss(prototypes, *case.tensors[1:]).sum()
+    (gradient,) = torch.autograd.grad(loss, prototypes, create_graph=True)
+    with pytest.raises(RuntimeError, match="mask_loss can be differentiated once"):
+        gradient.sum().backward()
+
+
 def test_mask_loss_under_autocast_is_that_of_what_comes_in():
     case = simple_case()
     expected = with_gradients(ops.mask_loss, case)

@@ -110,4 +110,10 @@ def backward(ctx: Any, loss_gradient: Tensor) -> tuple[Tensor | None, ...]:
     return (*gradients, None, None, None, None)
 
 
+def refuse(ctx: Any, *gradients: Tensor) -> None:
+    """Where torch would go on as if the gradients were constants."""
+    raise RuntimeError("mask_loss can be differentiated once: its gradients have none")
+
+
 torch.library.register_autograd("yolact::mask_loss", backward, setup_context=save)
+torch.library.register_autograd("yolact::mask_loss_backward", refuse)
