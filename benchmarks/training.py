@@ -136,7 +136,7 @@ class Bench:
         assignment = assign(targets, self.model.priors.cpu(), self.config, None)
         self.matching = (time.perf_counter() - started) / options.batch
         images = torch.randint(256, (options.batch, self.config.size, self.config.size, 3), dtype=torch.uint8)
-        self.batch = Batch(images, assignment).to(self.device)
+        self.batch, self.totals = Batch(images, assignment).to(self.device), assignment.totals
         self.targets = [target.to(self.device) for target in targets]
         self.step = TrainStep(self.model, options.precision, channels_last=options.device == "cuda")
         self.optimizer = torch.optim.SGD(self.model.parameters(), RATE, momentum=0.9, weight_decay=5e-4)
@@ -157,15 +157,14 @@ class Bench:
 
     def our_losses(self) -> Terms:
         raw, semantic = self.leaves()
-        totals = self.batch.assignment.totals
-        return self._back(losses(raw, semantic, self.batch.assignment, totals, self.config.train), raw, semantic)
+        return self._back(losses(raw, semantic, self.batch.assignment, self.totals, self.config.train), raw, semantic)
 
     def plain_losses(self) -> Terms:
         raw, semantic = self.leaves()
         return self._back(plain_losses(raw, semantic, self.targets, self.config), raw, semantic)
 
     def our_step(self) -> Terms:
-        row = self.step([self.batch], self.batch.assignment.totals, RATE)
+        row = self.step([self.batch], self.totals, RATE)
         return dict(zip((*TERMS, "gradient"), row, strict=True))
 
     def plain_step(self) -> Terms:

@@ -313,7 +313,7 @@ def test_eval_makes_the_folder_before_the_work(
     assert main([*command, "deep/er/results.json"]) == 0
     assert json.loads(Path("deep/er/results.json").read_text())
     capsys.readouterr()
-    monkeypatch.delattr("yolact.cli._evaluate.detect")
+    monkeypatch.delattr("yolact.evaluation.parts.detect_pictures")
     assert "the folder cannot be made" in fault(capsys, *command, "truth.json/results.json")
 
 

@@ -89,11 +89,15 @@ def gather_from_processes(value: T) -> list[T]:
 @contextmanager
 def failing_together() -> Iterator[None]:
     """All processes come here, and a UserError in one of them ends them all."""
+    if world_size() == 1:
+        yield
+        return
     fault: UserError | None = None
     try:
         yield
     except UserError as error:
         fault = error
+        fault.__traceback__ = None  # whose frames would keep alive what has to go before the group (`TrainStep.close`)
     raise_together(fault)
 
 

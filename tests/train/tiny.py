@@ -140,7 +140,11 @@ def run_all(data: Path, runs: Sequence[Run], processes: int = 1) -> list[Outcome
         child.stdin.close()
         child.stdin = None
         children.append(child)
-    told = [child.communicate(timeout=120)[0].split(END) for child in children]
+    try:
+        told = [child.communicate(timeout=120)[0].split(END) for child in children]
+    finally:
+        for child in children:
+            child.kill()
     assert [child.returncode for child in children] == [0] * processes, told
     outcomes = []
     for texts in zip(*(parts[:-1] for parts in told), strict=True):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
-from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,7 +14,6 @@ from yolact.errors import UserError
 if TYPE_CHECKING:
     from yolact.evaluation import Scores
     from yolact.evaluation.truth import GroundTruth, Record
-    from yolact.predictor import Model
 
 
 @click.command("eval")
@@ -127,16 +124,6 @@ def _detect(
             dataset = read_pictures(model, truth.path, images, truth.is_class_agnostic)
         detect_to_file(model, dataset, path, batch_size=batch_size, workers=workers, resume=resume)
         return read_results(path, truth) if is_main() else None
-
-
-def detect(model: Model, annotations: Path, images: Path, batch_size: int = 1) -> list[dict[str, Any]]:
-    """What a model finds on the pictures of a data set, with a progress bar on a terminal."""
-    from tqdm import tqdm
-
-    from yolact.evaluation import detect_dataset
-
-    pictures = detect_dataset(model, annotations, images, batch_size)
-    return list(chain.from_iterable(tqdm(pictures, unit="picture", disable=not sys.stderr.isatty())))
 
 
 def scores_table(scores: Mapping[str, Mapping[str, float]]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -116,7 +116,7 @@ def train(
         KeyboardInterrupt, SystemExit: after SIGINT or SIGTERM, with a checkpoint.
     """
     folder = Path(output)
-    with process_group(torch.device(device)) as device, kept_signals() as signals:
+    with process_group(torch.device(device)) as device, kept_signals() as signals, ExitStack() as stack:
         with failing_together():
             check_machine(precision, device)
             check_positive(clip_norm=clip_norm, ema_decay=ema_decay, accumulate=accumulate, stop_after=stop_after)
@@ -151,6 +151,7 @@ def train(
                 compiled=compiled,
                 checkpoint=folder / CHECKPOINT,
             )
+            stack.callback(step.close)
             if options != own:
                 lines.append(told_scaling(recipe, own, options))
             if is_main():

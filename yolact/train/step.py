@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import gc
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
@@ -53,7 +54,7 @@ class TrainStep:
                 device_ids=[self.device] if self.device.type == "cuda" else None,
                 gradient_as_bucket_view=True,
             )
-        self.network = torch.compile(network) if compiled else network
+        self.network: Callable[[Tensor], tuple[RawOutputs, Tensor]] = torch.compile(network) if compiled else network
 
     def __call__(
         self, batches: Sequence[Batch], totals: Totals, rate: float
@@ -71,6 +72,15 @@ class TrainStep:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         return torch.cat([terms, norm[None]])
+
+    def close(self) -> None:
+        """Let go of the other processes while their group is there.
+
+        DistributedDataParallel that outlives the group destroys it in the end, and may wait for ever: with Python's
+        lock held, for a thread of gloo that asks for that lock.
+        """
+        self.network, self._parallel = self.model.forward_train, None
+        gc.collect()  # it holds itself, in circles
 
     def _backward(self, batch: Batch, totals: Totals) -> Tensor:  # [4] the TERMS
         terms = self._forward(batch, totals)  # what the network answered is let go of before the gradients come
