@@ -19,6 +19,8 @@ void set_arguments(MaskLossArguments& a, const Tensor& prototypes, const Tensor&
   STD_TORCH_CHECK(a.channels > 0, "prototypes must have a channel, got ", shape_of(prototypes));
   check_shape(coefficients, "coefficients", {-1, a.channels});
   a.positives = coefficients.size(0);
+  STD_TORCH_CHECK(a.batch > 0 || a.positives == 0, "prototypes must be of a picture, got ", a.positives,
+                  " positives of none");
   check_shape(picture, "picture", {a.positives});
   check_shape(truth, "truth", {a.positives});
   check_shape(boxes, "boxes", {-1, 4});

@@ -253,6 +253,8 @@ def test_mask_loss_of_no_picture_or_truth_is_nan():
     assert not coefficients[1:5].any()
     assert coefficients[[0, 5]].any(1).all()
     assert prototypes.isfinite().all()
+    with pytest.raises(RuntimeError, match="prototypes must be of a picture, got 6 positives of none"):
+        torch.ops.yolact.mask_loss(case.prototypes[:0], *case.tensors[1:], padding=1.0)
 
 
 def test_mask_loss_on_empty():
