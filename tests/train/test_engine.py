@@ -185,6 +185,10 @@ def test_faults_are_told_before_training(data: Path, tmp_path: Path) -> None:
     fewer.write_text(json.dumps({**content, "categories": content["categories"][:1]}))
     with pytest.raises(UserError, match=r"fewer\.json: has no category ids \[9\]"):
         run(data, tmp_path / "x", val_annotations=fewer, val_images=data)
+    none = tmp_path / "none.json"
+    none.write_text(json.dumps({**content, "annotations": []}))
+    with pytest.raises(UserError, match=r"none\.json: holds no object to score against"):
+        run(data, tmp_path / "x", val_annotations=none, val_images=data)
     with pytest.raises(UserError, match="val_annotations and val_images go together"):
         run(data, tmp_path / "x", val_images=data)
     with pytest.raises(UserError, match="accumulate must be positive, got 0"):

@@ -33,13 +33,15 @@ class Validation:
             category_ids: those trained.
 
         Raises:
-            UserError: one of them, or it lacks a category; or there is nothing to count with.
+            UserError: one of them, or it lacks a category or any object; or there is nothing to count with.
         """
         load_evaluator("pycocotools")
         dataset = read_dataset(self.annotations, self.images, "stop", self.classes, self.class_agnostic)
         lacking = sorted(set(category_ids) - set(dataset.category_ids))
         if lacking:
             raise UserError(f"{self.annotations}: has no category ids {lacking}, which are trained")
+        if not len(dataset.pictures.truths.labels):
+            raise UserError(f"{self.annotations}: holds no object to score against")
 
     def score(self, state: RunState, folder: Path) -> dict[str, Scores]:
         """COCO's numbers; the weights are kept in the run's folder where no mask AP before was as high."""
