@@ -32,8 +32,38 @@ def newest(kind: str) -> dict[str, Any] | None:
 
 
 def section(cpu: dict[str, Any], gpu: dict[str, Any] | None) -> str:
-    """Both tables, or a plain word that no GPU has been measured."""
-    return f"{gpu_table(gpu) if gpu else NO_GPU}\n\n{cpu_table(cpu)}"
+    """The tables, or a plain word that no GPU has been measured."""
+    return "\n\n".join([gpu_table(gpu) if gpu else NO_GPU, cpu_table(cpu), training_table()])
+
+
+def training_table() -> str:
+    """What training costs on a CPU, a line a scene."""
+    kinds = {"mask-loss": "mask loss alone", "training-losses": "all losses", "training-step": "whole step"}
+    found = {kind: results for kind in kinds if (results := newest(kind))}
+    dates = sorted({results["machine"]["date"][:10] for results in found.values()})
+    lines = [
+        f"Training on the same machine, one thread, {' and '.join(dates)}: forward and backward, alternating, losses "
+        "and gradients compared first; memory is the peak beyond weights and inputs.",
+        "",
+        "| training, CPU | ms | MB | peers: time, memory |",
+        "|---|---|---|---|",
+    ]
+    for kind, results in found.items():
+        scenes: dict[str, list[dict[str, Any]]] = {}
+        for row in results["rows"]:
+            scenes.setdefault(row["scene"], []).append(row)
+        options = results["options"]
+        for scene, (ours, *others) in scenes.items():
+            what = f"{kinds[kind]}, batch {options['batch']}, "
+            what += options.get("config", f"100 positives a picture, {scene}")
+            mine, memory = ours["milliseconds"]["median"], ours["peak_bytes"]
+            peers = "; ".join(
+                f"{row['contender']} {_short(row['milliseconds']['median'] / mine)}×, "
+                f"{_short(row['peak_bytes'] / memory)}×"
+                for row in others
+            )
+            lines.append(f"| {what} | {_short(mine)} | {_short(memory / 1e6)} | {peers} |")
+    return "\n".join(lines)
 
 
 def versions_of(machine: dict[str, Any]) -> str:

@@ -81,3 +81,10 @@ def test_tags_are_legible(label: int) -> None:
     near_ink = (np.abs(drawn.astype(int) - ink) < 40).all(axis=-1)
     assert near_ink.sum() > 20, "letters are black or white"
     assert abs(ink - luminance) > 100, "and contrast with their plate"
+
+
+def test_text_of_any_letters_is_drawn() -> None:
+    picture = np.zeros((60, 90, 3), np.uint8)
+    mask = disc(60, 90, 40, 30, 10)
+    for text in ("\ud800", "\u732b", ""):  # half a character, one that the font lacks, none
+        assert draw(picture, [mask], np.array([[30, 20, 51, 41]]), [0], [text]).any()

@@ -48,6 +48,7 @@ def draw(
     no tag if they can. Contours are lighter than their masks: touching instances of one class stay apart.
     """
     canvas = np.array(picture, order="C")
+    texts = [text.encode(errors="replace").decode() for text in texts]  # half a character would crash OpenCV
     unit = math.sqrt(canvas.shape[0] * canvas.shape[1]) / 640  # 1 for a picture about as large as 640 x 640
     for mask, label in zip(masks, labels, strict=True):
         _draw_mask(canvas, np.asarray(mask, np.uint8), colour(label), line=max(1, round(2 * unit)))
