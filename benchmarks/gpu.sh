@@ -58,7 +58,7 @@ if [[ ${1:-} == --dry ]]; then
 else
   export YOLACT_REQUIRE=gpu
   part install 180 bash -c install
-  part tests-gpu 120 "$PYTHON" $(tests tests-gpu) tests/gpu
+  part tests-gpu 120 "$PYTHON" $(tests tests-gpu) tests/gpu --ignore tests/gpu/test_training.py
   # Side by side, as each leaves the GPU idle most of the time. Every allocation of torch's is one of its own, so that
   # an access past its end is seen.
   for tool in memcheck racecheck initcheck synccheck; do
@@ -68,6 +68,7 @@ else
   workers=$("$PYTHON" -c 'import xdist' 2>/dev/null && echo "-n 4")
   part tests-ops 150 "$PYTHON" $(tests tests-ops) $workers tests/ops -k cuda
   wait
+  part tests-train 120 "$PYTHON" $(tests tests-train) tests/gpu/test_training.py
   part mask_loss 60 "$PYTHON" -m benchmarks.mask_loss --device cuda --seconds 1.5 --json "$work/mask_loss.json"
   part training 90 "$PYTHON" -m benchmarks.training --device cuda --precision bf16 --seconds 3 \
     --json "$work/training.json"
