@@ -138,7 +138,7 @@ class Bench:
         images = torch.randint(256, (options.batch, self.config.size, self.config.size, 3), dtype=torch.uint8)
         self.batch, self.totals = Batch(images, assignment).to(self.device), assignment.totals
         self.targets = [target.to(self.device) for target in targets]
-        self.step = TrainStep(self.model, options.precision, channels_last=options.device == "cuda")
+        self.step = TrainStep(self.model, options.precision)
         self.optimizer = torch.optim.SGD(self.model.parameters(), RATE, momentum=0.9, weight_decay=5e-4)
         self.scaler = torch.amp.GradScaler(options.device, enabled=options.precision == "fp16")
         with torch.no_grad():

@@ -69,7 +69,7 @@ def test_a_step_is_the_cpus(gpu: torch.device, eight_pictures: Path, precision: 
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     expected = TrainStep(model)([batch], batch.assignment.totals, RATE)
     model.load_state_dict(before)
-    step = TrainStep(model.to(gpu), precision, channels_last=True)
+    step = TrainStep(model.to(gpu), precision)
     step.scaler.load_state_dict({**step.scaler.state_dict(), "scale": 16.0} if precision == "fp16" else {})
     row = step([batch.pin_memory()], batch.assignment.totals, RATE)
     torch.testing.assert_close(row[:-1].cpu(), expected[:-1], rtol=TOLERANCE[precision], atol=0)
@@ -80,7 +80,7 @@ def test_a_step_is_the_cpus(gpu: torch.device, eight_pictures: Path, precision: 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_no_step_waits_for_the_gpu(gpu: torch.device, eight_pictures: Path, precision: Precision) -> None:
     config, batch = first_batch(eight_pictures, get_config("yolact_lite0"))
-    step = TrainStep(Model(config).to(gpu).train(), precision, channels_last=True)
+    step = TrainStep(Model(config).to(gpu).train(), precision)
     batches = [batch.pin_memory(), batch.pin_memory()]
     step(batches, batch.assignment.totals, RATE)  # libraries choose their ways in the first
     torch.cuda.set_sync_debug_mode("error")

@@ -92,13 +92,13 @@ def test_bfloat16_is_of_the_network_alone(model: Model, batch: Batch) -> None:
     torch.testing.assert_close(half, exact, rtol=HALF_PRECISION, atol=0)
 
 
-@pytest.mark.parametrize("option", ["channels_last", "compiled"])
+@pytest.mark.parametrize("options", [{"channels_last": False}, {"compiled": True}], ids=str)
 def test_layout_and_compilation_change_no_result(
-    model: Model, batch: Batch, option: str, monkeypatch: pytest.MonkeyPatch
+    model: Model, batch: Batch, options: dict[str, bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("torch.compile", partial(torch.compile, backend="eager"))  # the tracing, without a compiler
     expected, weights = taken(twin(model), batch)
-    row, found = taken(model, batch, **{option: True})
+    row, found = taken(model, batch, **options)
     torch.testing.assert_close(row, expected, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(found, weights, rtol=0, atol=1e-6)
     assert found.keys() == weights.keys(), "the names that a checkpoint holds"

@@ -54,7 +54,7 @@ POSITIVE = click.FloatRange(0, min_open=True)
     show_default=True,
     help="Of the network; losses and weights stay fp32.",
 )
-@click.option("--channels-last/--channels-first", default=None, help="Layout of tensors; by default last on GPUs.")
+@click.option("--channels-last/--channels-first", default=True, show_default=True, help="Layout of tensors.")
 @click.option("--compile", "compiled", is_flag=True, help="By torch.compile.")
 @options.number("--accumulate", 1, "Parts to take a batch in, one after the other.")
 @options.number("--save-every", 200, "Iterations between checkpoints.")

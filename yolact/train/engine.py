@@ -64,7 +64,7 @@ def train(
     workers: int = 0,
     device: str | torch.device = "cpu",
     precision: Precision = "fp32",
-    channels_last: bool | None = None,
+    channels_last: bool = True,
     compiled: bool = False,
     accumulate: int = 1,
     resume: bool = False,
@@ -98,7 +98,7 @@ def train(
         seed: of the initial weights, the order of the pictures, the augmentation and the masks drawn.
         workers: processes that prepare samples, for each process that trains; any number gives the same samples.
         precision: "fp32", "bf16", or "fp16" (GPUs only) with a loss that is scaled.
-        channels_last: the layout of the network's tensors; None: on GPUs, where it suits half precision best.
+        channels_last: the layout of the network's tensors, in which GPUs and CPUs convolve faster.
         compiled: compile the network by torch.compile.
         accumulate: parts that a process takes its share of the batch in, one after the other, to need less memory.
         resume: go on from the checkpoint in `output`, if there is one, to the same end as if never stopped.
@@ -147,7 +147,7 @@ def train(
                 device=device,
                 at_once=at_once,
                 precision=precision,
-                channels_last=device.type == "cuda" if channels_last is None else channels_last,
+                channels_last=channels_last,
                 compiled=compiled,
                 checkpoint=folder / CHECKPOINT,
             )
