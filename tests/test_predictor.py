@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,6 +72,39 @@ def test_predict_on_sizes_that_differ(model: yolact.Model) -> None:
     for given, found in zip(pictures, together, strict=True):
         (alone,) = model.predict(given)
         torch.testing.assert_close(alone.scores, found.scores, atol=1e-4, rtol=0)
+
+
+def test_stream_takes_pictures_as_it_needs_them(model: yolact.Model) -> None:
+    taken = []
+
+    def pictures() -> Iterator[np.ndarray]:
+        for seed in range(7):
+            taken.append(seed)
+            yield picture(seed)
+
+    stream = model.stream(pictures(), batch_size=2)
+    assert taken == []
+    for position, found in enumerate(stream):
+        assert position < len(taken) <= position + 4, "two batches in flight"
+        np.testing.assert_array_equal(found.picture, picture(position))
+    assert len(taken) == 7
+
+
+def test_stream_leaves_the_mode_to_its_caller(model: yolact.Model) -> None:
+    stream = model.train().stream([picture(0), picture(1)])
+    for _ in stream:
+        assert all(module.training for module in model.modules())
+        assert torch.is_grad_enabled()
+    model.eval()
+
+
+def test_stream_checks_its_arguments_at_once(model: yolact.Model) -> None:
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+        model.stream([], batch_size=0)
+    stream = model.stream([picture(), "missing.jpg"])
+    next(stream)
+    with pytest.raises(UserError, match=r"missing\.jpg: No such file"):
+        next(stream)
 
 
 def test_predict_on_nothing(model: yolact.Model) -> None:

@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,6 @@ BUNDLED = Path(__file__).resolve().parent / "weights"
 class Model(Yolact):
     """YOLACT (Bolya et al., 2019) from pictures to instances; build one with `yolact.load` or `yolact.create`."""
 
-    @torch.no_grad()
     def predict(
         self,
         pictures: Picture | Iterable[Picture],
@@ -57,22 +57,39 @@ class Model(Yolact):
             UserError: a file cannot be read.
             TypeError, ValueError: a picture of another type, dtype or shape, or an option out of range.
         """
+        return list(self.stream(pictures, score_threshold=score_threshold, batch_size=batch_size, **detect_options))
+
+    def stream(
+        self,
+        pictures: Picture | Iterable[Picture],
+        *,
+        score_threshold: float = 0.15,
+        batch_size: int = 1,
+        **detect_options: Any,
+    ) -> Iterator[Instances]:
+        """`predict`, a result at a time: for videos and folders of any length.
+
+        Takes from `pictures` only what the next batch needs, at most two batches beyond the results given; the
+        arguments, results and errors are those of `predict`. Arguments are checked now, pictures as they come.
+        """
         if not 0 <= score_threshold <= 1:
             raise ValueError(f"score_threshold must be within [0, 1], got {score_threshold}")
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         if isinstance(pictures, (str, os.PathLike, np.ndarray, Tensor)) or not isinstance(pictures, Iterable):
             pictures = [pictures]
-        many = list(pictures)
-        results: list[Instances] = []
-        with _inference(self):
-            for start in range(0, len(many), batch_size):
-                batch = [as_picture(picture) for picture in many[start : start + batch_size]]  # B x [H, W, 3] uint8
+        return self._stream(iter(pictures), score_threshold, batch_size, detect_options)
+
+    def _stream(
+        self, pictures: Iterator[Picture], score_threshold: float, batch_size: int, detect_options: dict[str, Any]
+    ) -> Iterator[Instances]:
+        while batch := [as_picture(picture) for picture in islice(pictures, batch_size)]:  # B x [H, W, 3] uint8
+            with torch.no_grad(), _inference(self):  # not while the caller has the results
                 images = self.preprocess(batch)  # [B, 3, S, S]
                 raw = self(images)  # deltas, logits, coefficients [B, P, .], priors [P, 4], prototypes [B, h, w, K]
                 found = self.detect(raw, **detect_options)  # boxes [B, D, 4], label, score, prior [B, D], count [B]
-                results += self.instances(batch, raw, found, score_threshold)
-        return results
+                results = self.instances(batch, raw, found, score_threshold)
+            yield from results
 
     def preprocess(self, pictures: list[np.ndarray]) -> Tensor:  # [B, 3, S, S]
         """Pictures [H, W, 3] uint8 RGB of any sizes to the network's normalised input."""
