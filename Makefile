@@ -6,7 +6,7 @@ PIP = $(PYTHON) -m pip install --quiet --disable-pip-version-check
 CLANG_FORMAT = $(PYTHON) -c 'import clang_format, sys; sys.exit(clang_format.clang_format())'
 STAMPS = build/stamps/$(subst /,_,$(PYTHON))
 NATIVE = $(wildcard csrc/*/*.cpp csrc/*/*.h csrc/*/*.cu csrc/*/*.cuh cmake/*) CMakeLists.txt setup.py pyproject.toml
-CXX_SOURCES = $(wildcard csrc/*/*.cpp csrc/*/*.h csrc/*/*.cu csrc/*/*.cuh tests/csrc/*.cpp tests/csrc/*.h)
+CXX_SOURCES = $(wildcard csrc/*/*.cpp csrc/*/*.h csrc/*/*.cu csrc/*/*.cuh tests/csrc/*.cpp tests/csrc/*.h tests/instructions/*.cpp)
 SANITIZE = build/sanitize
 SIMT = build/simt
 CUDA = build/cuda
@@ -16,7 +16,7 @@ JOBS := $(shell nproc)
 HAS_NVCC := $(shell command -v $${CUDACXX:-nvcc})
 WANTS_TORCH_CUDA := $(findstring torch-cuda,$(YOLACT_REQUIRE))
 
-.PHONY: help demo test lint format test-cpp test-python build build-simt build-cuda venv-torch-cuda bench bench-gpu mutants clean
+.PHONY: help demo test lint format test-cpp test-python build build-simt build-cuda venv-torch-cuda bench bench-gpu instructions mutants clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -74,6 +74,9 @@ mutants: $(STAMPS)/dev  ## breaks the CUDA kernels in many small ways and sees t
 
 bench: $(STAMPS)/dev  ## every operator beside its peers, on this machine
 	$(PYTHON) -m benchmarks.kernels
+
+instructions: $(STAMPS)/dev  ## what the CPU kernels execute, beside the record; RECORD=1 writes it anew
+	$(PYTHON) -m tests.instructions $(if $(RECORD),--record)
 
 bench-gpu:  ## the tests, compute-sanitizer and the benchmarks that want a GPU, in under ten minutes
 	PYTHON=$(PYTHON) benchmarks/gpu.sh

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
-WANTS = {"binutils", "demo", "gpu", "nvcc", "shared", "simt", "torch-cuda", "weights"}
+WANTS = {"binutils", "demo", "gpu", "nvcc", "shared", "simt", "torch-cuda", "valgrind", "weights"}
 REQUIRED = {want.strip() for want in os.environ.get("YOLACT_REQUIRE", "").split(",") if want.strip()}
 
 
