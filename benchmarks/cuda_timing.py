@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from benchmarks.timing import Timing, summary
+from yolact.bench.timing import Timing, summary
 
 DRAWN = 4  # input sets that differ in what they hold; further ones are copies elsewhere in memory
 MOST_SETS = 48

@@ -7,16 +7,12 @@ that ours takes a twentieth of the time. On a shared machine only the ratios wit
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
-import os
-import platform
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +20,8 @@ import torch
 
 from benchmarks import cpu_jobs, cuda_jobs, cuda_mask_jobs, cuda_timing
 from benchmarks.gpu_report import best_of
-from benchmarks.timing import Timing, compare
+from yolact.bench.machine import machine
+from yolact.bench.timing import Timing, compare
 
 CUDA_JOBS: dict[str, Callable[[torch.device, cuda_jobs.Sizes], Any]] = {
     "detect": cuda_jobs.detect,
@@ -36,24 +33,6 @@ CUDA_JOBS: dict[str, Callable[[torch.device, cuda_jobs.Sizes], Any]] = {
     "preprocess": cuda_jobs.preprocess,
     "postprocess": cuda_mask_jobs.postprocess,
 }
-
-
-def machine() -> dict[str, Any]:
-    """What a result must be read with."""
-    cpu = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), "")
-    versions = {}
-    for package in ("torch", "torchvision", "numpy", "pycocotools", "hotcoco"):
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return {
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "cpu": cpu.partition(":")[2].strip() or platform.processor(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "versions": versions,
-    }
 
 
 def gpu(device: torch.device) -> dict[str, Any]:

@@ -22,8 +22,8 @@ from torch import Tensor
 
 from benchmarks.inputs import smooth_masks
 from benchmarks.kernels import machine, write
-from benchmarks.timing import compare
 from yolact import ops
+from yolact.bench.timing import compare
 
 SCENES = {"boxes of 4 %": 0.04, "boxes of 50 %": 0.5}  # of the picture
 TRUTHS, POSITIVES = 10, 100  # of a picture

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from benchmarks.kernels import machine, write
 from benchmarks.mask_loss import resident_at_most
-from benchmarks.timing import compare
+from yolact.bench.timing import compare
 from yolact.config import Config, get_config
 from yolact.models.yolact import Yolact
 from yolact.ops import preprocess

@@ -45,7 +45,7 @@ def run_demo(weights: str, picture: Path | None, output: Path, device: str) -> s
     """
     read: Callable[[], np.ndarray]
     if picture is None:
-        name, read = "chelsea", _cat
+        name, read = "chelsea", photo_of_a_cat
     else:
         name, read = picture.stem, lambda: read_picture(picture)
     drawing, results = output / f"{name}.png", output / f"{name}.json"
@@ -82,7 +82,7 @@ def _table(cold: dict[str, float], warm: dict[str, float]) -> list[str]:
     return [f"{'':<14}{'first':>12}{'warm':>12}", *lines]
 
 
-def _cat() -> np.ndarray:
+def photo_of_a_cat() -> np.ndarray:
     try:
         from skimage import data
     except ImportError as error:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import click
 
 from yolact import __version__
+from yolact.cli._bench import bench
 from yolact.cli._data import data
 from yolact.cli._evaluate import evaluate
 from yolact.cli._options import FAULT
@@ -37,7 +38,7 @@ def doctor() -> None:
     click.get_current_context().exit(main())
 
 
-for command in (demo, predict, evaluate, train, data):
+for command in (demo, predict, evaluate, train, data, bench):
     cli.add_command(command)
 
 

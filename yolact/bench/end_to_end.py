@@ -1,0 +1,150 @@
+"""From picture files to COCO results, ours beside what else a user could pick: the scenes, their inputs, the table."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from yolact.bench import contenders as peers
+from yolact.bench.machine import machine
+from yolact.bench.measure import measure
+from yolact.bench.stand_in import stand_in
+from yolact.demo import photo_of_a_cat
+from yolact.devices import find_device
+from yolact.files import replacing
+from yolact.pictures import read_picture, write_picture
+from yolact.predictor import Model, load
+
+WIDTH, HEIGHT = 640, 426  # the cat's, in the size that pictures of COCO usually have
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network to be timed: trained weights, or with none given random ones that find as many instances."""
+
+    config: str | None
+    weights: str | None = None
+
+    def model(self, pictures: list[np.ndarray], device: torch.device) -> Model:
+        if self.weights is not None:
+            return load(self.weights, device, self.config)
+        assert self.config is not None
+        return stand_in(self.config, pictures, device)
+
+
+@dataclass
+class Report:
+    """What was measured, and what was not."""
+
+    picture: str
+    scenes: list[dict[str, Any]] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+
+
+def run(
+    subjects: Sequence[Subject],
+    cases: Sequence[tuple[int, int]],  # (batch, torch's threads)
+    *,
+    device: str = "auto",
+    picture: Path | None = None,
+    seconds: float = 5.0,  # a case
+    compiled: bool = False,  # torch.compile among the peers: minutes
+    starts: Callable[[str], None] = lambda text: None,  # told before a case
+    done: Callable[[dict[str, Any]], None] = lambda scene: None,  # and after it
+) -> Report:
+    """Measure every subject in every case.
+
+    Raises:
+        UserError: the weights or the picture cannot be read, the configuration or the device is unknown.
+    """
+    place = find_device(device)
+    if picture is not None:
+        name, pixels = picture.name, read_picture(picture)
+    else:
+        name = "chelsea of scikit-image"
+        pixels = cv2.resize(photo_of_a_cat(), (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
+    report = Report(f"{name}, {pixels.shape[1]} x {pixels.shape[0]}, JPEG, in a batch each moved on to the right")
+    before = torch.get_num_threads()
+    try:
+        with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
+            paths, pictures = _pictures(pixels, max(batch for batch, _ in cases), Path(folder))
+            for subject in subjects:
+                model = subject.model(pictures[:8], place)
+                if fault := peers.why_no_peers(model):
+                    report.left_out.append(f"{model.config.name}: no peers: {fault}")
+                for batch, threads in cases:
+                    starts(f"{model.config.name}, batch {batch}, threads {threads} ...")
+                    torch.set_num_threads(threads)
+                    lineup = _lineup(model, batch, threads, Path(folder), compiled)
+                    rows, left_out = measure(lineup, paths[:batch], place, seconds=seconds)
+                    report.left_out += [f"{model.config.name}, batch {batch}: {line}" for line in left_out]
+                    report.scenes.append(
+                        {
+                            "config": model.config.name,
+                            "weights": Path(subject.weights).name if subject.weights else "random",
+                            "device": place.type,
+                            "batch": batch,
+                            "threads": threads,
+                            "rows": [asdict(row) for row in rows],
+                        }
+                    )
+                    done(report.scenes[-1])
+    finally:
+        torch.set_num_threads(before)
+    return report
+
+
+def _pictures(pixels: np.ndarray, count: int, folder: Path) -> tuple[list[Path], list[np.ndarray]]:
+    """As many files, and what they hold; each moved on to the right a little, so that no two give the same."""
+    paths = [folder / f"{number}.jpg" for number in range(count)]
+    for number, path in enumerate(paths):
+        write_picture(path, np.roll(pixels, number * pixels.shape[1] // count, axis=1))
+    return paths, [read_picture(path) for path in paths]
+
+
+def _lineup(
+    model: Model, batch: int, threads: int, folder: Path, compiled: bool
+) -> dict[str, Callable[[], peers.Contender]]:
+    lineup: dict[str, Callable[[], peers.Contender]] = {"yolact": lambda: peers.ours(model)}
+    if peers.why_no_peers(model):
+        return lineup
+    lineup["eager torch"] = lambda: peers.eager_torch(model)
+    if compiled:
+        lineup["torch.compile"] = lambda: peers.compiled(model, batch)
+    if model.priors.device.type == "cpu":
+        lineup["ONNX Runtime"] = lambda: peers.onnx_runtime(model, threads, folder)
+    return lineup
+
+
+def table(scene: dict[str, Any]) -> list[str]:
+    """A line a contender: each stage's milliseconds, the whole way's with its spread, pictures a second, the ratio."""
+    rows = scene["rows"]
+    weights = "random weights" if scene["weights"] == "random" else scene["weights"]
+    head = f"{scene['config']} ({weights}), batch {scene['batch']}, threads {scene['threads']}, {scene['device']}: "
+    lines = [head + f"{rows[0]['instances']:.1f} instances a picture"]
+    columns = "".join(f"{stage:>13}" for stage in peers.STAGES)
+    lines.append(f"  {'ms':<14}{columns}{'all':>10}{'(low to high)':>18}{'pictures/s':>12}{'ratio':>8}{'MB':>7}")
+    for row in rows:
+        whole = row["milliseconds"]
+        stages = "".join(f"{row['stages'][stage]:13.1f}" for stage in peers.STAGES)
+        spread = f"{whole['low']:.0f} to {whole['high']:.0f}"
+        speed, ratio = 1e3 * scene["batch"] / whole["median"], whole["median"] / rows[0]["milliseconds"]["median"]
+        memory = f"{row['peak_bytes'] / 1e6:7.0f}" if row["peak_bytes"] is not None else ""
+        lines.append(
+            f"  {row['contender']:<14}{stages}{whole['median']:10.1f}{spread:>18}{speed:12.2f}{ratio:7.2f}x{memory}"
+        )
+    return lines
+
+
+def save(path: Path, report: Report) -> None:
+    """Write the report, with what machine it is of, as JSON; the file appears whole or not at all."""
+    with replacing(path) as file:
+        file.write(json.dumps({"machine": machine(), **asdict(report)}, indent=1).encode() + b"\n")

@@ -1,0 +1,157 @@
+"""Times contenders stage by stage, in turn, after their results were compared; and what memory each needs."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from yolact import mask
+from yolact.bench.contenders import Contender
+from yolact.bench.timing import Timing, summary
+
+SCORE = 1e-3  # scores further apart are of other instances; float32 sums in another order stay far below
+IOU = 0.98  # of masks, but for pixels whose interpolated probability is next to the threshold
+AGREEMENT = 0.97  # a score or an overlap next to its threshold may fall on either side
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one contender took for one batch, from files to JSON text, and what it found."""
+
+    contender: str
+    milliseconds: Timing  # of the whole way
+    stages: dict[str, float]  # medians in milliseconds, each stage waited for
+    rounds: int
+    instances: float  # a picture
+    agreement: float  # share of the instances of the first contender and of this one that the other has too
+    peak_bytes: int | None  # resident, beyond what was there before its first call
+    ready: float  # seconds to compile or to export
+
+
+def measure(
+    contenders: Mapping[str, Callable[[], Contender]],  # by name, what makes each
+    paths: list[Path],  # the batch
+    device: torch.device,
+    *,
+    seconds: float,  # for all contenders together
+    least: int = 1,  # rounds after the warm-up
+) -> tuple[list[Row], list[str]]:  # and who was left out, a line each: a peer that fails or finds something else
+    """Run every contender once for its result and its memory, then all in turn until `seconds` are spent.
+
+    The first contender is what the others' results are compared with. Only the ratios between contenders of one call
+    mean anything on a shared machine.
+    """
+    running: list[Contender] = []
+    known: dict[str, tuple[str, int | None, float]] = {}  # text, peak, agreement
+    left_out: list[str] = []
+    for name, make in contenders.items():
+        try:
+            contender = make()
+            text, peak = _first_call(contender, paths, device)
+        except Exception as error:
+            if not known:
+                raise  # ours is no peer that may fail
+            lines = str(error).strip().splitlines() or [""]
+            left_out.append(f"{name}: {type(error).__name__}: {lines[0]}"[:200])
+            continue
+        share = agreement(next(iter(known.values()))[0] if known else text, text)
+        if share < AGREEMENT:
+            left_out.append(f"{name}: its results differ: {share:.0%} of the instances agree")
+            continue
+        known[name] = text, peak, share
+        running.append(contender)
+
+    wholes: dict[str, list[float]] = {contender.name: [] for contender in running}
+    stages: dict[str, list[dict[str, float]]] = {contender.name: [] for contender in running}
+    end = time.perf_counter() + seconds
+    rounds = 0
+    while rounds < least or time.perf_counter() < end:
+        for contender in running:
+            taken = _by_stage(contender, paths, device)
+            stages[contender.name].append(taken)
+            if contender.whole is not None:
+                start = time.perf_counter()
+                contender.whole(paths)  # ends on the host
+                wholes[contender.name].append((time.perf_counter() - start) * 1e3)
+            else:
+                wholes[contender.name].append(sum(taken.values()))
+        rounds += 1
+
+    rows = []
+    for contender in running:
+        text, peak, share = known[contender.name]
+        medians = {
+            stage: summary([taken[stage] for taken in stages[contender.name]]).median for stage in contender.stages
+        }
+        instances = len(json.loads(text)) / len(paths)
+        whole = summary(wholes[contender.name])
+        rows.append(Row(contender.name, whole, medians, rounds, instances, share, peak, contender.ready))
+    return rows, left_out
+
+
+def agreement(mine: str, theirs: str) -> float:
+    """The share of instances, of both results together, that have a partner in the other of the same picture and class,
+    of nearly the same score and mask."""
+    a: list[dict[str, Any]] = json.loads(mine)
+    b: list[dict[str, Any]] = json.loads(theirs)
+    if not a and not b:
+        return 1.0
+    of_class: dict[tuple[int, int], list[dict[str, Any]]] = {}
+    for row in b:
+        of_class.setdefault((row["image_id"], row["category_id"]), []).append(row)
+    pairs = 0
+    for row in a:
+        others = of_class.get((row["image_id"], row["category_id"]), [])
+        same = (other for other in others if abs(other["score"] - row["score"]) <= SCORE and _same_mask(row, other))
+        partner = next(same, None)
+        if partner is not None:
+            others.remove(partner)
+            pairs += 1
+    return 2 * pairs / (len(a) + len(b))
+
+
+def _same_mask(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    one, other = a["segmentation"], b["segmentation"]
+    return one == other or bool(np.max(mask.iou([one], [other], [0])) > IOU)
+
+
+def _by_stage(contender: Contender, paths: list[Path], device: torch.device) -> dict[str, float]:
+    given: Any = paths
+    taken = {}
+    for name, stage in contender.stages.items():
+        start = time.perf_counter()
+        given = stage(given)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        taken[name] = (time.perf_counter() - start) * 1e3
+    return taken
+
+
+def _first_call(contender: Contender, paths: list[Path], device: torch.device) -> tuple[str, int | None]:
+    """The result, and the bytes needed at the peak beyond those held before; None where the system does not tell."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        return contender(paths), torch.cuda.max_memory_allocated(device) - before
+    try:
+        ctypes.CDLL(None).malloc_trim(0)  # what earlier contenders freed is theirs to have needed
+        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+        before = _resident("VmRSS")
+    except (OSError, AttributeError):
+        return contender(paths), None
+    return contender(paths), _resident("VmHWM") - before
+
+
+def _resident(field: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))
