@@ -13,7 +13,7 @@ from conftest import ROOT
 PACKAGE = ROOT / "yolact"
 
 # Who may import whom inside the package; `*` below stands for what any module may use.
-ANYBODY = {"errors", "files", "structures", "config", "classes"}
+ANYBODY = {"errors", "files", "signals", "structures", "config", "classes"}
 ALLOWED = {
     "errors": set(),
     "files": {"errors"},
@@ -29,7 +29,10 @@ ALLOWED = {
     "devices": {"errors", "ops"},
     "distributed": {"errors"},
     "predictor": ANYBODY | {"ops", "models", "instances", "pictures", "devices"},
-    "run": ANYBODY | {"predictor", "pictures"},
+    "pipeline": set(),
+    "signals": set(),
+    "video": {"errors", "files"},
+    "run": ANYBODY | {"instances", "predictor", "pictures", "video", "pipeline"},
     "data": ANYBODY | {"mask", "pictures", "draw"},
     "evaluation": ANYBODY | {"ops", "data", "instances", "predictor", "pictures", "mask", "distributed"},
     "train": ANYBODY | {"ops", "models", "data", "evaluation", "predictor", "mask", "pictures", "distributed"},

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -64,7 +65,7 @@ def test_predict_writes_pictures_to_output_by_default(
 ) -> None:
     assert main(["predict", "pictures", "--weights", weights]) == 0
     out, err = capsys.readouterr()
-    assert out == "300 instances in 3 pictures: output/\n"
+    assert re.fullmatch(r"300 instances in 3 pictures, \d+\.\d a second: output/\n", out)
     assert err == ""
     assert sorted(os.listdir("output")) == ["000000005001.jpg", "10.jpg", "2.png"]
     assert read_picture("output/2.png").shape == (40, 60, 3)
@@ -110,7 +111,7 @@ def test_predict_reports_the_bad_picture_and_does_the_rest(
     command = ["predict", "pictures", "missing\n.jpg", "--weights", weights, "--output", "out", "--json", "all.json"]
     assert main([*command, "--batch-size", "2"]) == 2
     out, err = capsys.readouterr()
-    assert out == "200 instances in 2 pictures: out/, all.json\n"
+    assert re.fullmatch(r"200 instances in 2 pictures, \d+\.\d a second: out/, all\.json\n", out)
     first, second = err.splitlines()
     assert first.startswith("yolact: pictures/10.jpg: damaged picture (image file is truncated")
     assert second == "yolact: missing .jpg: No such file or directory"
@@ -121,6 +122,8 @@ def test_predict_reports_the_bad_picture_and_does_the_rest(
 def test_predict_rejects_bad_pictures(folder: Path, weights: str, capsys: pytest.CaptureFixture[str]) -> None:
     Path("text.jpg").write_text("this is no picture\n")
     Path("empty.jpg").touch()
+    Path("text.mp4").write_text("this is no video\n")
+    Path("empty.mp4").touch()
     Path("none").mkdir()
     whole = Path("pictures/2.png").read_bytes()
     Path("half.png").write_bytes(whole[: len(whole) // 2])
@@ -130,10 +133,12 @@ def test_predict_rejects_bad_pictures(folder: Path, weights: str, capsys: pytest
         "text.jpg": "text.jpg: not a picture, or a damaged one",
         "empty.jpg": "empty.jpg: the file is empty",
         "half.png": "half.png: damaged picture",
-        "none": "none: the folder holds no pictures",
-        "none/*.jpg": "none/*.jpg: no picture matches this pattern",
-        "film.mp4": "film.mp4: videos and webcams cannot be read yet",
-        "0": "0: videos and webcams cannot be read yet",
+        "none": "none: the folder holds no pictures or videos",
+        "none/*.jpg": "none/*.jpg: no picture or video matches this pattern",
+        "film.mp4": "film.mp4: No such file or directory",
+        "text.mp4": "text.mp4: not a video, or a damaged one",
+        "empty.mp4": "empty.mp4: the file is empty",
+        "99": "99: no file of this name, and webcam 99 cannot be opened",
     }.items():
         command = ["predict", source, "--weights", weights, "--json", "new/r.json", "--output", "newer"]
         assert fault(capsys, *command).startswith(message)
@@ -214,7 +219,7 @@ def test_interrupt_is_quiet(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("yolact.run.read_picture", interrupted)
+    monkeypatch.setattr("yolact.predictor.Model.preprocess", interrupted)  # as by a second Ctrl-C
     assert main(["predict", "pictures", "--weights", weights, "--json", "r.json"]) == 130
     assert capsys.readouterr().err.strip() == ""
     assert not Path("r.json").exists()

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from yolact.errors import UserError
-from yolact.pictures import find_pictures, image_id, make_folder, read_picture, write_picture
+from yolact.pictures import find_sources, image_id, is_picture, make_folder, read_picture, write_picture
 
 
 @pytest.fixture
@@ -171,35 +171,45 @@ def test_make_folder_rejects_one_that_is_not_ours(tmp_path: Path) -> None:
             make_folder(folder)
 
 
-def test_find_pictures_in_natural_order_without_repeats(tmp_path: Path) -> None:
+def test_find_sources_in_natural_order_without_repeats(tmp_path: Path) -> None:
     for name in ("10.jpg", "9.PNG", "notes.txt", ".hidden.jpg"):
         (tmp_path / name).touch()
     (tmp_path / "deeper.jpg").mkdir()
     nine, ten, notes = (tmp_path / name for name in ("9.PNG", "10.jpg", "notes.txt"))
-    assert find_pictures([tmp_path]) == [nine, ten]
-    assert find_pictures([str(tmp_path / "*")]) == [nine, ten]
-    assert find_pictures([ten, tmp_path, str(tmp_path / "*.jpg")]) == [ten, nine]
-    assert find_pictures([notes]) == [notes]
+    assert find_sources([tmp_path]) == [nine, ten]
+    assert find_sources([str(tmp_path / "*")]) == [nine, ten]
+    assert find_sources([ten, tmp_path, str(tmp_path / "*.jpg")]) == [ten, nine]
+    assert find_sources([notes]) == [notes]
 
 
-def test_find_pictures_takes_a_name_that_looks_like_a_pattern(tmp_path: Path) -> None:
+def test_find_sources_takes_a_name_that_looks_like_a_pattern(tmp_path: Path) -> None:
     (tmp_path / "a[1].jpg").touch()
-    assert find_pictures([tmp_path / "a[1].jpg"]) == [tmp_path / "a[1].jpg"]
+    assert find_sources([tmp_path / "a[1].jpg"]) == [tmp_path / "a[1].jpg"]
 
 
-def test_find_pictures_rejects_what_holds_none(tmp_path: Path) -> None:
+def test_find_sources_takes_videos_and_a_webcam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    film, picture = Path("a.MP4"), Path("b.png")
+    film.touch()
+    picture.touch()
+    assert find_sources(["."]) == find_sources(["*"]) == [film, picture]
+    assert [is_picture(source) for source in (film, picture, 0)] == [False, True, False]
+    assert find_sources(["0"]) == [0]
+    Path("0").touch()
+    assert find_sources(["0", "a.MP4"]) == [Path("0"), film], "a file of this name comes first"
+    with pytest.raises(UserError, match=r"^1: is a webcam, which has no end; give it alone"):
+        find_sources(["a.MP4", "1"])
+
+
+def test_find_sources_rejects_what_holds_none(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no pictures"):
-        find_pictures([tmp_path])
-    with pytest.raises(UserError, match=r"\*\.jpg: no picture matches"):
-        find_pictures([tmp_path / "*.jpg"])
-    with pytest.raises(UserError, match=r"film\.mp4: videos"):
-        find_pictures([tmp_path / "film.mp4"])
-    with pytest.raises(UserError, match=r"^0: videos and webcams"):
-        find_pictures(["0"])
+        find_sources([tmp_path])
+    with pytest.raises(UserError, match=r"\*\.jpg: no picture or video matches"):
+        find_sources([tmp_path / "*.jpg"])
     with pytest.raises(UserError, match="a source is empty"):
-        find_pictures([""])
+        find_sources([""])
     with pytest.raises(UserError, match="File name too long"):
-        find_pictures(["a" * 300])
+        find_sources(["a" * 300])
 
 
 @pytest.mark.parametrize(

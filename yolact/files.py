@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -24,13 +24,37 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             with open(path, "wb") as file:
                 yield file
             return
+        with replacing_by_name(path) as part, open(part, "wb") as file:
+            yield file
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+@contextmanager
+def replacing_by_name(path: str | os.PathLike[str], suffix: str = "") -> Iterator[Path]:
+    """The same for what opens files itself: the neighbour's name, which ends in `suffix`."""
+    try:
         target = Path(os.path.realpath(path))  # replace what a link points to, not the link
-        part = target.with_name(f".{target.name}.{os.getpid()}.part")
+        part = target.with_name(f".{target.name}.{os.getpid()}.part{suffix}")
         try:
-            with open(part, "wb") as file:
-                yield file
+            yield part
             os.replace(part, target)
         finally:
             part.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+@contextmanager
+def writing_list(path: str | os.PathLike[str]) -> Iterator[Callable[[bytes], None]]:
+    """A JSON list written as its elements come, a line a call: one element, or several with commas between."""
+    before = b"[\n"
+    with replacing(path) as file:
+
+        def add(elements: bytes) -> None:
+            nonlocal before
+            file.write(before + elements)
+            before = b",\n"
+
+        yield add
+        file.write(b"[]\n" if before == b"[\n" else b"\n]\n")

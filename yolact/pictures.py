@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TypeGuard
 
 import cv2
 import numpy as np
@@ -21,47 +22,57 @@ from yolact.errors import UserError
 from yolact.files import replacing
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".jp2", ".avif")
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
+VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".mts")
 WRITABLE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 _COCO_NAME = re.compile(r"(?:COCO_\w+_)?(\d{12})")
 
 
-def find_pictures(sources: Iterable[str | os.PathLike[str]]) -> list[Path]:
-    """The pictures that files, folders and glob patterns name, in the order given, each of them once.
+def find_sources(sources: Iterable[str | os.PathLike[str]]) -> list[Path | int]:
+    """The pictures and videos that files, folders and glob patterns name, in the order given, each of them once.
 
-    A folder gives the pictures directly in it and a pattern those that match, known by suffix and in natural order (2
-    before 10); a file is taken whatever it is called.
+    A folder gives those directly in it and a pattern those that match, known by suffix and in natural order (2 before
+    10); any other file is a picture whatever it is called. A number that is no file's name is a webcam's.
 
     Raises:
-        UserError: An empty name, a folder or a pattern without pictures, or a video or a webcam.
+        UserError: An empty name, a folder or a pattern without pictures or videos, or a webcam beside something else.
     """
-    found: dict[str, Path] = {}
-    for source in sources:
-        if not os.fspath(source):  # a shell's unset variable, which Path would take for the current folder
-            raise UserError("a source is empty; give pictures, folders or patterns")
+    found: dict[str, Path | int] = {}
+    for source in map(str, sources):
+        if not source:  # a shell's unset variable, which Path would take for the current folder
+            raise UserError("a source is empty; give pictures, videos, folders or patterns")
+        if source.isdecimal() and len(source) < 4 and not os.path.lexists(source):
+            found[source] = int(source)
+            continue
         try:
             for path in _expand(Path(source)):
                 found.setdefault(os.path.abspath(path), path)
         except OSError as error:
             raise UserError(f"{source}: {error.strerror}") from error
+    webcams = [source for source in found.values() if isinstance(source, int)]
+    if webcams and len(found) > 1:
+        raise UserError(f"{webcams[0]}: is a webcam, which has no end; give it alone")
     return list(found.values())
 
 
 def _expand(source: Path) -> list[Path]:
     if source.is_dir():
         candidates = [path for path in source.iterdir() if not path.name.startswith(".")]
-        fault = "the folder holds no pictures"
+        fault = "the folder holds no pictures or videos"
     elif not source.exists() and glob.has_magic(str(source)):
         candidates = [Path(path) for path in glob.glob(str(source), recursive=True)]
-        fault = "no picture matches this pattern"
-    elif source.suffix.lower() in VIDEO_SUFFIXES or (source.name.isdecimal() and not source.exists()):
-        raise UserError(f"{source}: videos and webcams cannot be read yet; give pictures, folders or patterns")
+        fault = "no picture or video matches this pattern"
     else:
         return [source]
-    pictures = [path for path in candidates if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file()]
-    if not pictures:
+    known = PICTURE_SUFFIXES + VIDEO_SUFFIXES
+    files = [path for path in candidates if path.suffix.lower() in known and path.is_file()]
+    if not files:
         raise UserError(f"{source}: {fault}")
-    return sorted(pictures, key=_natural)
+    return sorted(files, key=_natural)
+
+
+def is_picture(source: Path | int) -> TypeGuard[Path]:
+    """Not a video nor a webcam."""
+    return isinstance(source, Path) and source.suffix.lower() not in VIDEO_SUFFIXES
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:

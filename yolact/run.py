@@ -1,11 +1,20 @@
-"""What `yolact predict` does: pictures from disk in, annotated pictures and COCO results out."""
+"""What `yolact predict` does: pictures and videos in, annotated ones and COCO results out.
+
+Three stages go on at once: a thread decodes, this one runs the model, and a thread draws, encodes and writes; a few
+frames wait between them, however long a video is.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
-from collections.abc import Iterator
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
@@ -13,92 +22,209 @@ import numpy as np
 from tqdm import tqdm
 
 from yolact.errors import UserError
-from yolact.files import replacing
-from yolact.pictures import WRITABLE_SUFFIXES, image_id, make_folder, read_picture
+from yolact.files import writing_list
+from yolact.instances import Instances
+from yolact.pictures import WRITABLE_SUFFIXES, image_id, is_picture, make_folder, read_picture
+from yolact.pipeline import reading_ahead, writing_behind
 from yolact.predictor import Model
+from yolact.signals import kept_signals
+from yolact.video import open_video, writing_video
+
+Source = Path | int  # a file, or a webcam's number
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """A picture, or one of a video."""
+
+    pixels: np.ndarray  # [H, W, 3] uint8 RGB
+    source: Source
+    image_id: int
+    place: dict[str, float]  # in its video: "frame", from 0, and "seconds"; a picture has none
+    rate: float = 0.0  # of its video, frames a second
+
+
+@dataclass
+class Outcome:
+    """What a run has done."""
+
+    pictures: int = 0
+    frames: int = 0  # of videos
+    instances: int = 0
+    failed: int = 0  # sources that could not be read, or not wholly
+    dropped: int = 0  # frames of a webcam that came too fast
+    seconds: float = 0.0
+    signal: int | None = None  # what ended it before its end
 
 
 def run(
     model: Model,
-    pictures: list[Path],
-    output: Path | None,  # folder of the annotated pictures
+    sources: Sequence[Source],
+    output: Path | None,  # folder of the annotated pictures and videos
     results_file: Path | None,
     *,
     batch_size: int,
-    **options: Any,  # of `Model.predict`
-) -> tuple[int, int]:
-    """Predict on picture files; one that cannot be read is told on stderr, and the rest are done.
+    **options: Any,  # of `Model.stream`
+) -> Outcome:
+    """Predict on pictures and videos; one that cannot be read is told on stderr, and the rest are done.
 
-    Returns:
-        How many pictures failed, and how many instances the others hold.
+    SIGINT and SIGTERM end the input: what has been begun is finished, and files hold the frames done until then. An
+    error leaves no file that is not whole.
 
     Raises:
-        UserError: A folder cannot be written to, or the output would overwrite a picture of the input.
+        UserError: A file or a folder cannot be written to, or the output would overwrite a file of the input.
     """
-    targets = _targets(pictures, output) if output else {}
-    _keep_apart(pictures, [*targets.values(), *([results_file] if results_file else [])])
+    targets = _targets(sources, output) if output else {}
+    _keep_apart(sources, [*targets.values(), *([results_file] if results_file else [])])
     folders = [folder for folder in (output, results_file and results_file.parent) if folder]
-    results: list[dict[str, Any]] = []
-    done = instances = 0
-    with tqdm(total=len(pictures), unit="picture", disable=not sys.stderr.isatty()) as progress:
-        for start in range(0, len(pictures), batch_size):
-            positions = range(start, min(start + batch_size, len(pictures)))
-            batch = _read(pictures, positions, progress)
-            for folder in folders if batch else ():  # not before there is something to write, yet before the work
+    live = isinstance(sources[0], int)
+    outcome, begun = Outcome(), time.perf_counter()
+    waiting: deque[Frame] = deque()  # those that the model has been given
+
+    def feed(frames: Iterable[Frame]) -> Iterator[np.ndarray]:
+        for number, frame in enumerate(frames):
+            if signals:
+                return
+            for folder in folders if number == 0 else ():  # there is something to write, and no work done yet
                 make_folder(folder)
-            predicted = model.predict(batch.values(), batch_size=batch_size, **options)
-            for position, found in zip(batch, predicted, strict=True):
-                path = pictures[position]
-                if results_file:
-                    coco = found.to_coco(image_id(path, position + 1))
-                    results += [{**result, "file_name": path.name} for result in coco]
-                if output:
-                    found.save(targets[path])
-                instances += len(found)
-            done += len(batch)
-            progress.update(len(positions))
-    if results_file and done:
-        write_results(results_file, results)
-    return len(pictures) - done, instances
+            waiting.append(frame)
+            yield frame.pixels
+
+    def write(done: Iterator[tuple[Frame, Instances]]) -> None:
+        _write(done, targets, results_file)
+
+    pictures = sum(map(is_picture, sources))
+    unit = " pictures" if pictures == len(sources) else " frames"
+    with (
+        kept_signals() as signals,
+        tqdm(total=pictures, unit=unit, disable=not sys.stderr.isatty()) as progress,
+        reading_ahead(_read(sources, outcome, progress), 1 if live else batch_size + 1, newest=live) as frames,
+        writing_behind(write, batch_size + 1) as written,
+    ):
+        for found in model.stream(feed(frames), batch_size=batch_size, **options):
+            frame = waiting.popleft()
+            written.put((frame, found))
+            outcome.pictures += not frame.place
+            outcome.frames += bool(frame.place)
+            outcome.instances += len(found)
+            progress.update()
+    outcome.dropped, outcome.signal = frames.dropped, next(iter(signals), None)
+    outcome.seconds = time.perf_counter() - begun
+    return outcome
 
 
-def _read(pictures: list[Path], positions: range, progress: tqdm) -> dict[int, np.ndarray]:
-    """Those of the pictures that can be read, by position."""
-    batch = {}
-    for position in positions:
+def _read(sources: Iterable[Source], outcome: Outcome, progress: tqdm) -> Generator[Frame, None, None]:
+    """The frames of all sources that can be read."""
+    position = 0
+    for source in sources:
         try:
-            batch[position] = read_picture(pictures[position])
+            if is_picture(source):
+                position += 1
+                yield Frame(read_picture(source), source, image_id(source, position), {})
+                continue
+            with open_video(source) as video:
+                if progress.total is not None:
+                    progress.total = progress.total + video.frames if video.frames else None
+                for number, (seconds, pixels) in enumerate(video):
+                    position += 1
+                    place = {"frame": number, "seconds": round(seconds, 3)}
+                    yield Frame(pixels, source, position, place, video.rate)
         except UserError as error:
+            outcome.failed += 1
             progress.write(f"yolact: {' '.join(str(error).split())}", file=sys.stderr)
-    return batch
+
+
+def _write(done: Iterator[tuple[Frame, Instances]], targets: dict[Source, Path], results_file: Path | None) -> None:
+    """Write what is found in each frame as it comes; files are opened when there is something to write."""
+    if (first := next(done, None)) is None:
+        return
+    with writing_results(results_file) if results_file else nullcontext() as add:
+        for source, frames in groupby(chain([first], done), key=lambda item: item[0].source):
+            begin = next(frames)
+            with _annotating(begin[0], targets.get(source)) as annotate:
+                for frame, found in chain([begin], frames):
+                    if add and len(found):
+                        extra = {"file_name": _name(source), **frame.place}
+                        add([{**result, **extra} for result in found.to_coco(frame.image_id)])
+                    annotate(frame, found)
+
+
+@contextmanager
+def _annotating(first: Frame, target: Path | None) -> Iterator[Callable[[Frame, Instances], None]]:
+    """Draw what is found in the frames of a source into a file of its kind."""
+    if target is None:
+        yield lambda frame, found: None
+    elif is_picture(first.source):
+        yield lambda frame, found: found.save(target)
+    else:
+        written = 0
+        with writing_video(target, first.rate) as add:
+
+            def annotate(frame: Frame, found: Instances) -> None:
+                nonlocal written
+                times = 1
+                if isinstance(first.source, int):  # at the rate at which they came: each stays until the next
+                    times = round((frame.place["seconds"] - first.place["seconds"]) * first.rate) + 1 - written
+                drawn = found.plot()
+                for _ in range(times):
+                    add(drawn)
+                    written += 1
+
+            yield annotate
+
+
+@contextmanager
+def writing_results(path: Path) -> Iterator[Callable[[list[dict[str, Any]]], None]]:
+    """Write COCO results as they come, a line each: a list, whole or not at all, or `.jsonl`, which grows meanwhile."""
+    if path.suffix.lower() != ".jsonl":
+        with writing_list(path) as add_line:
+
+            def add(results: list[dict[str, Any]]) -> None:
+                for result in results:
+                    add_line(json.dumps(result).encode())
+
+            yield add
+        return
+    try:
+        with open(path, "w") as file:
+
+            def append(results: list[dict[str, Any]]) -> None:
+                file.writelines(f"{json.dumps(result)}\n" for result in results)
+                file.flush()
+
+            yield append
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror})") from error
 
 
 def write_results(path: Path, results: list[dict[str, Any]]) -> None:
     """Write a COCO results list, a line a result."""
-    lines = ",\n".join(json.dumps(result) for result in results)
-    with replacing(path) as file:
-        file.write(f"[\n{lines}\n]\n".encode() if results else b"[]\n")
+    with writing_results(path) as add:
+        add(results)
 
 
-def _targets(pictures: list[Path], output: Path) -> dict[Path, Path]:
-    """Where each annotated picture goes: under its own name, numbered where folders share one."""
-    targets: dict[Path, Path] = {}
+def _name(source: Source) -> str:
+    return f"webcam{source}" if isinstance(source, int) else source.name
+
+
+def _targets(sources: Sequence[Source], output: Path) -> dict[Source, Path]:
+    """Where each annotated file goes: under its own name, numbered where folders share one."""
+    targets: dict[Source, Path] = {}
     taken: set[str] = set()
-    for path in pictures:
-        suffix = path.suffix if path.suffix.lower() in WRITABLE_SUFFIXES else ".png"
-        names: Iterator[str] = (f"{path.stem}{'' if n == 1 else f'-{n}'}{suffix}" for n in range(1, len(pictures) + 1))
+    for source in sources:
+        path = Path(_name(source))
+        suffix = (path.suffix if path.suffix.lower() in WRITABLE_SUFFIXES else ".png") if is_picture(source) else ".mp4"
+        names: Iterator[str] = (f"{path.stem}{'' if n == 1 else f'-{n}'}{suffix}" for n in range(1, len(sources) + 1))
         name = next(name for name in names if name.lower() not in taken)
         taken.add(name.lower())
-        targets[path] = output / name
+        targets[source] = output / name
     return targets
 
 
-def _keep_apart(pictures: list[Path], written: list[Path]) -> None:
-    """No file that is written may be a picture of the input, nor two of them one file."""
-    taken = {os.path.realpath(path) for path in pictures}
+def _keep_apart(sources: Sequence[Source], written: list[Path]) -> None:
+    """No file that is written may be one of the input, nor two of them one file."""
+    taken = {os.path.realpath(source) for source in sources if isinstance(source, Path)}
     for path in written:
         if os.path.realpath(path) in taken:
-            raise UserError(
-                f"{path}: is a picture, of the input or annotated, and would be overwritten; choose another"
-            )
+            raise UserError(f"{path}: is a file of the input, or annotated, and would be overwritten; choose another")
         taken.add(os.path.realpath(path))

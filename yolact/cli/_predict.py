@@ -43,9 +43,15 @@ def demo(picture: Path | None, output: Path, device: str) -> None:
 )
 @options.number("--max-detections", 100, "Keep at most this many in a picture.", high=10_000)
 @click.option(
-    "--output", type=Path, metavar="DIR", help="Folder for annotated pictures; 'output' if --json is not given."
+    "--output", type=Path, metavar="DIR", help="Folder for what is annotated; 'output' if --json is not given."
 )
-@click.option("--json", "results_file", type=Path, metavar="FILE", help="Write the results as a COCO list.")
+@click.option(
+    "--json",
+    "results_file",
+    type=Path,
+    metavar="FILE",
+    help="Write the results as a COCO list, or into FILE.jsonl a line each, as they come.",
+)
 @options.number("--batch-size", 1, "Pictures that go through the network together.")
 @click.pass_context
 def predict(
@@ -60,14 +66,18 @@ def predict(
     results_file: Path | None,
     batch_size: int,
 ) -> None:
-    """Find instances in pictures.
+    """Find instances in pictures and videos.
 
-    SOURCE is a picture, a folder of pictures or a glob pattern.
+    SOURCE is a picture, a video, a folder of them, a glob pattern, or a webcam's number.
 
-    In the COCO list `image_id` is the number in a COCO-style file name (000000005001.jpg), else the picture's
-    position, from 1; `file_name` tells apart what the two ways number alike.
+    A video becomes an MPEG-4 video NAME.mp4 without sound, of the same rate and size. Of a webcam the newest frame
+    counts: those that come faster than the model are left out. Ctrl-C ends it, or any run: files hold what was done.
+
+    Among the results `image_id` is the number in a COCO-style file name (000000005001.jpg), else the position of the
+    picture or frame in the whole input, from 1; `file_name` tells apart what the two ways number alike. Those of videos
+    also have `frame`, from 0, and `seconds`.
     """
-    from yolact.pictures import find_pictures
+    from yolact.pictures import find_sources
     from yolact.predictor import load
     from yolact.run import run
 
@@ -75,18 +85,25 @@ def predict(
         raise UserError("--score-threshold must be within [0, 1], got nan")
     if output is None and results_file is None:
         output = Path("output")
-    pictures = find_pictures(sources)
-    failed, instances = run(
+    inputs = find_sources(sources)
+    done = run(
         load(weights, device, config),
-        pictures,
+        inputs,
         output,
         results_file,
         batch_size=batch_size,
         score_threshold=score_threshold,
         max_detections=max_detections,
     )
-    done = len(pictures) - failed
     written = [f"{where}" for where in (output and f"{output}{os.sep}", results_file) if where]
-    if done:
-        click.echo(f"{instances} instances in {done} pictures: {', '.join(written)}")
-    context.exit(options.FAULT if failed else 0)
+    counts = {"pictures": done.pictures, "frames": done.frames}
+    if any(counts.values()):
+        what = " and ".join(f"{count} {name}" for name, count in counts.items() if count)
+        rate = sum(counts.values()) / done.seconds
+        dropped = f", {done.dropped} that came too fast left out" if done.dropped else ""
+        click.echo(f"{done.instances} instances in {what}{dropped}, {rate:.1f} a second: {', '.join(written)}")
+    webcam = isinstance(inputs[0], int)  # which has no other end
+    if done.signal and not webcam:
+        click.echo("yolact: interrupted; what is written holds what was done until then", err=True)
+        context.exit(128 + done.signal)
+    context.exit(options.FAULT if done.failed else 0)

@@ -25,7 +25,7 @@ from yolact.data.coco import CocoDataset
 from yolact.distributed import failing_together, gather_from_processes, is_main, rank, wait_for_processes, world_size
 from yolact.errors import UserError
 from yolact.evaluation.detection import SCORE_THRESHOLD, detect_pictures
-from yolact.files import replacing
+from yolact.files import writing_list
 from yolact.pictures import make_folder
 
 if TYPE_CHECKING:
@@ -140,16 +140,13 @@ def _merge(path: Path, dataset: CocoDataset, places: Places) -> None:
     missing = [picture.id for picture in dataset.pictures if picture.id not in places]
     if missing:
         raise UserError(f"{path}: pictures {missing[:3]} are in no part; do all processes see this folder?")
-    with replacing(path) as file:
-        before = b"[\n"
+    with writing_list(path) as add:
         for picture in dataset.pictures:
             part, start = places[picture.id]
             with open(part, "rb") as lines:
                 lines.seek(start)
                 match = _LINE.fullmatch(lines.readline())
             if match and match[2]:
-                file.write(before + match[2])
-                before = b",\n"
-        file.write(b"[]\n" if before == b"[\n" else b"\n]\n")
+                add(match[2])
     for part in _parts(path):
         part.unlink()

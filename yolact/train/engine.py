@@ -26,13 +26,13 @@ from yolact.distributed import (
 from yolact.errors import UserError
 from yolact.models.checkpoint import save_checkpoint
 from yolact.pictures import make_folder
+from yolact.signals import kept_signals
 from yolact.train.assignment import Totals
 from yolact.train.batches import Batch, Batches, load
 from yolact.train.build import build, check_machine, part_of_batch, read_dataset, told_scaling
 from yolact.train.log import RunLog, cut_log, draw_curves
 from yolact.train.recipe import Recipe, check_positive, get_recipe, rate_at, scale_to_batch
 from yolact.train.report import FiniteGuard
-from yolact.train.signals import kept_signals
 from yolact.train.step import Precision
 from yolact.train.validation import Validation
 

@@ -1,0 +1,158 @@
+"""Videos and webcams, read and written a frame at a time by OpenCV; every fault is a UserError that names the file."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from yolact.errors import UserError
+from yolact.files import replacing_by_name
+
+_USUAL_RATE = 30.0  # frames a second, where a header tells none or nonsense
+_FAILURES = 100  # frames in a row that cannot be decoded: there are no more
+
+
+@dataclass(frozen=True, eq=False)
+class Video:
+    """An open video or webcam; its frames can be iterated once."""
+
+    source: Path | int  # an int is a webcam's number
+    rate: float  # frames a second
+    frames: int | None  # as the header tells; None: not known, or without end
+    capture: cv2.VideoCapture
+
+    def __iter__(self) -> Iterator[tuple[float, np.ndarray]]:
+        """The time in seconds and the pixels of each frame, [H, W, 3] uint8 RGB, turned upright.
+
+        Raises:
+            UserError: After the last frame, where any were damaged or lacking, or a webcam stopped.
+        """
+        read = failed = in_a_row = 0
+        started = time.monotonic()
+        while in_a_row < _FAILURES:
+            decoded, frame = self.capture.read()
+            if decoded:
+                live = isinstance(self.source, int)
+                now = time.monotonic() - started if live else self.capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+                yield now, cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+                read, in_a_row = read + 1, 0
+            elif self.frames is None or read + failed >= self.frames:
+                break
+            else:  # after a damaged one there may be whole ones
+                failed, in_a_row = failed + 1, in_a_row + 1
+        self._check(read, failed - in_a_row)
+
+    def _check(self, read: int, damaged: int) -> None:
+        if isinstance(self.source, int):
+            raise UserError(f"{self.source}: the webcam gives no more frames")
+        if read == 0:
+            raise UserError(f"{self.source}: holds no frame that can be read")
+        lacking = self.frames - read - damaged if self.frames else 0
+        # Some headers tell only how long it lasts, sound included: up to a second less is no fault.
+        if damaged or (self.frames and lacking > min(self.rate, self.frames / 10)):
+            raise UserError(f"{self.source}: damaged: {read} of its {self.frames} frames could be read, and were done")
+
+
+@contextmanager
+def open_video(source: Path | int) -> Iterator[Video]:
+    """Open a video file, or the webcam of a number.
+
+    Raises:
+        UserError: The file is missing, unreadable or no video, or there is no such webcam.
+    """
+    _keep_quiet()
+    if isinstance(source, int):
+        capture = cv2.VideoCapture(source)
+        fault = f"no file of this name, and webcam {source} cannot be opened"
+    else:
+        fault = "not a video, or a damaged one"
+        try:
+            with open(source, "rb") as file:
+                if not file.read(1):
+                    fault = "the file is empty"
+        except OSError as error:
+            raise UserError(f"{source}: {error.strerror}") from error
+        # By its absolute path: FFmpeg would take what stands before a colon for a protocol.
+        capture = cv2.VideoCapture(_utf8(os.path.abspath(source)), cv2.CAP_FFMPEG)
+    try:
+        if not capture.isOpened():
+            raise UserError(f"{source}: {fault}")
+        rate, frames = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        yield Video(
+            source,
+            rate if 0 < rate <= 1000 else _USUAL_RATE,
+            int(frames) if not isinstance(source, int) and 0 < frames < 2**53 else None,
+            capture,
+        )
+    finally:
+        capture.release()
+
+
+@contextmanager
+def writing_video(
+    path: str | os.PathLike[str],
+    rate: float,  # frames a second
+) -> Iterator[Callable[[np.ndarray], None]]:
+    """Write an MPEG-4 video from [H, W, 3] uint8 RGB frames; it appears whole or not at all.
+
+    All frames get the size of the first, less an odd row or column, which the format cannot hold.
+
+    Raises:
+        UserError: It cannot be written, or not in this size.
+    """
+    _keep_quiet()
+    writer: cv2.VideoWriter | None = None
+    size = (0, 0)  # width, height
+    written = 0
+    with replacing_by_name(path, ".mp4") as part:
+
+        def add(frame: np.ndarray) -> None:
+            nonlocal writer, size, written
+            if writer is None:
+                size = frame.shape[1], frame.shape[0]
+                part.touch()  # OpenCV does not say what an OSError says
+                writer = cv2.VideoWriter(_utf8(str(part)), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
+                if not writer.isOpened():
+                    raise UserError(f"{path}: no MPEG-4 video can be of {size[0]}x{size[1]} pixels")
+            elif size != (frame.shape[1], frame.shape[0]):
+                frame = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+            writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+            written += 1
+
+        try:
+            yield add
+        finally:
+            if writer is not None:
+                writer.release()
+        if (held := _count_frames(part)) != written:  # OpenCV does not tell that writing failed
+            raise UserError(f"{path}: cannot be written: holds {held} of {written} frames; is the disk full?")
+
+
+def _count_frames(path: Path) -> int:
+    try:
+        with open_video(path) as video:
+            return video.frames or 0
+    except UserError:
+        return 0
+
+
+def _utf8(path: str) -> str:
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:  # OpenCV would crash
+        raise UserError(f"{path}: a video's name must be UTF-8") from error
+    return path
+
+
+def _keep_quiet() -> None:
+    """Neither OpenCV nor FFmpeg print to stderr what is told as a fault; who sets their variables decides."""
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    if "OPENCV_LOG_LEVEL" not in os.environ:
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
