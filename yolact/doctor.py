@@ -97,6 +97,12 @@ def _examine_native() -> Iterator[Finding]:
         yield Finding("ok", "yolact.mask", "loads")
     except Exception as error:
         yield Finding("bad", "yolact.mask", f"cannot be loaded: {error}")
+        return
+    try:
+        level = importlib.import_module("yolact._mask").cpu_capability()
+        yield Finding("ok", "kernels, cpu", f"for {level} (YOLACT_CPU_CAPABILITY=default|avx2|avx512 caps it)")
+    except ValueError as error:
+        yield Finding("bad", "kernels, cpu", str(error))
     compilers = [found for name in ("cmake", "ninja", "c++", "nvcc") if (found := shutil.which(name))]
     yield Finding("ok", "build tools", ", ".join(compilers) or "none on the PATH (only needed to build)")
 

@@ -9,7 +9,6 @@
 #include <cstdint>
 #include <cstring>
 
-#include "clones.h"
 #include "host_device.h"
 
 namespace yolact {

@@ -10,7 +10,7 @@ namespace {
 int64_t round_up(int64_t value) { return (value + kLanes - 1) / kLanes * kLanes; }
 
 // `count` elements, `stride` apart from element `from` on, as floats side by side.
-YOLACT_CLONES void convert(const void* data, FloatType type, int64_t from, int64_t stride, int64_t count, float* to) {
+YOLACT_INLINE void convert(const void* data, FloatType type, int64_t from, int64_t stride, int64_t count, float* to) {
   const auto each = [&](const auto* elements, auto&& widen) {
     if (stride == 1) {  // of which the compiler makes wide loads
       for (int64_t i = 0; i < count; ++i) to[i] = widen(elements[from + i]);
@@ -70,7 +70,7 @@ YOLACT_INLINE void window_of_pixels(const float* pixels, int64_t inner_stride, i
   }
 }
 
-YOLACT_CLONES void window_from_pixels(const float* pixels, int64_t inner_stride, int64_t outer_stride, int64_t inner,
+YOLACT_INLINE void window_from_pixels(const float* pixels, int64_t inner_stride, int64_t outer_stride, int64_t inner,
                                       int64_t outer, const float* coefficients, int64_t channels, bool with_sigmoid,
                                       float* out, int64_t out_stride) {
   if (channels == 32) {  // every published model's
@@ -84,7 +84,7 @@ YOLACT_CLONES void window_from_pixels(const float* pixels, int64_t inner_stride,
 
 // The same for prototypes whose columns lie side by side, a plane a channel: sixteen columns at a time, added up in
 // the same order. `row0` is column 0 of the window's first row, of which `width` columns may be read.
-YOLACT_CLONES void window_from_planes(const float* row0, int64_t row_stride, int64_t channel_stride, int64_t width,
+YOLACT_INLINE void window_from_planes(const float* row0, int64_t row_stride, int64_t channel_stride, int64_t width,
                                       Span x, int64_t rows, const float* coefficients, int64_t channels,
                                       bool with_sigmoid, float* out, int64_t out_x_stride, int64_t out_y_stride) {
   for (int64_t y = 0; y < rows; ++y) {
@@ -152,13 +152,11 @@ Assembler::Assembler(const AssembleArguments& a, Inner inner, const Parallel& pa
   const int64_t outer = channels_last ? 2 : 3;  // of the axes within a row
   const int64_t lines = channels_last ? a.width : a.channels, line = row / lines;
   converted_.reset(new float[a.batch * to[0]]);
-  parallel.ranges(a.batch * a.height, 8, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const int64_t from = i / a.height * a.prototype_stride[0] + i % a.height * a.prototype_stride[1];
-      for (int64_t j = 0; j < lines; ++j)
-        convert(a.prototypes, a.prototype_type, from + j * a.prototype_stride[outer], a.prototype_stride[5 - outer],
-                line, converted_.get() + i * row + j * line);
-    }
+  for_each(parallel, a.batch * a.height, [&](int64_t i) {
+    const int64_t from = i / a.height * a.prototype_stride[0] + i % a.height * a.prototype_stride[1];
+    for (int64_t j = 0; j < lines; ++j)
+      at_level<convert>(a.prototypes, a.prototype_type, from + j * a.prototype_stride[outer],
+                        a.prototype_stride[5 - outer], line, converted_.get() + i * row + j * line);
   });
   prototypes_ = converted_.get();
   std::copy_n(to, 4, stride_);
@@ -194,13 +192,13 @@ Canvas Assembler::draw(int64_t b, int64_t d, const Cut& x, const Cut& y, float* 
                   inner.canvas.begin;
   if (stride_[3] == 1) {
     const float* pixels = row0 + (picture.x.axis.begin + x.window.begin) * stride_[2];
-    window_from_pixels(pixels, stride_[inner_is_x ? 2 : 1], stride_[inner_is_x ? 1 : 2], inner_size, outer_size,
-                       coefficients, a.channels, a.sigmoid, window, canvas.stride);
+    at_level<window_from_pixels>(pixels, stride_[inner_is_x ? 2 : 1], stride_[inner_is_x ? 1 : 2], inner_size,
+                                 outer_size, coefficients, a.channels, a.sigmoid, window, canvas.stride);
   } else {
     const int32_t begin = picture.x.axis.begin;
-    window_from_planes(row0, stride_[1], stride_[3], a.width, {begin + x.window.begin, begin + x.window.end},
-                       y.window.end - y.window.begin, coefficients, a.channels, a.sigmoid, window,
-                       inner_is_x ? 1 : canvas.stride, inner_is_x ? canvas.stride : 1);
+    at_level<window_from_planes>(row0, stride_[1], stride_[3], a.width, {begin + x.window.begin, begin + x.window.end},
+                                 y.window.end - y.window.begin, coefficients, a.channels, a.sigmoid, window,
+                                 inner_is_x ? 1 : canvas.stride, inner_is_x ? canvas.stride : 1);
   }
   return canvas;
 }

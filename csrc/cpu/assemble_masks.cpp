@@ -19,7 +19,7 @@ struct Workspace {
       : canvas(canvas_size), row0(width), row1(width), pixels((width + 7) / 8 * 8) {}
 };
 
-YOLACT_CLONES void stretch(const float* __restrict values, const Grid& grid, Span output, int32_t origin,
+YOLACT_INLINE void stretch(const float* __restrict values, const Grid& grid, Span output, int32_t origin,
                            float* __restrict row) {
   const int32_t *index0 = grid.index0.data(), *index1 = grid.index1.data();
   const float *weight0 = grid.weight0.data(), *weight1 = grid.weight1.data();
@@ -27,7 +27,7 @@ YOLACT_CLONES void stretch(const float* __restrict values, const Grid& grid, Spa
     row[x - output.begin] = blend(values[index0[x] - origin], values[index1[x] - origin], weight0[x], weight1[x]);
 }
 
-YOLACT_CLONES void blend_rows(const float* __restrict row0, const float* __restrict row1, float weight0, float weight1,
+YOLACT_INLINE void blend_rows(const float* __restrict row0, const float* __restrict row1, float weight0, float weight1,
                               float threshold, int64_t count, uint8_t* __restrict pixels) {
   for (int64_t x = 0; x < count; ++x) pixels[x] = blend(row0[x], row1[x], weight0, weight1) > threshold;
 }
@@ -64,7 +64,8 @@ void assemble_masks(const AssembleMasksArguments& a, const Parallel& parallel) {
     float *row0 = workspace.row0.data(), *row1 = workspace.row1.data();
     int64_t line0 = -1, line1 = -1;  // which lines of the canvas they hold
     const auto stretch_line = [&](int64_t line, float* row) {
-      stretch(canvas.values + (line - y.canvas.begin) * canvas.stride, picture.x, x.output, x.canvas.begin, row);
+      at_level<stretch>(canvas.values + (line - y.canvas.begin) * canvas.stride, picture.x, x.output, x.canvas.begin,
+                        row);
     };
 
     const int64_t begin = a.packed ? x.output.begin / 8 : x.output.begin;  // what is written of a row
@@ -80,8 +81,8 @@ void assemble_masks(const AssembleMasksArguments& a, const Parallel& parallel) {
       if (index0 != line0) stretch_line(line0 = index0, row0);
       if (index1 != line1) stretch_line(line1 = index1, row1);
       uint8_t* pixels = a.packed ? workspace.pixels.data() : mask + row * pitch;
-      blend_rows(row0, row1, picture.y.weight0[row], picture.y.weight1[row], a.threshold, columns,
-                 pixels + x.output.begin);
+      at_level<blend_rows>(row0, row1, picture.y.weight0[row], picture.y.weight1[row], a.threshold, columns,
+                           pixels + x.output.begin);
       if (a.packed) pack(pixels + 8 * begin, end - begin, mask + row * pitch + begin);
       // From the end of this row's pixels to the begin of the next one's.
       const bool is_last = row == y.output.end - 1;

@@ -120,7 +120,7 @@ YOLACT_INLINE int64_t find_flips(const Grid& grid, const Cut& cut, int64_t segme
 }
 
 // Writes the string of one detection, and returns the bytes it needs.
-YOLACT_CLONES int64_t write_detection(const Picture& picture, const Cut& cut_x, const Cut& cut_y, const Canvas& canvas,
+YOLACT_INLINE int64_t write_detection(const Picture& picture, const Cut& cut_x, const Cut& cut_y, const Canvas& canvas,
                                       float threshold, Workspace& workspace, uint8_t* output, int64_t capacity) {
   const Grid &grid_x = picture.x, &grid_y = picture.y;
   const int64_t width = grid_x.axis.output, height = grid_y.axis.output;
@@ -171,7 +171,7 @@ void assemble_run_lengths(const AssembleRunLengthsArguments& a, const Parallel& 
     int64_t needed;
     if (assembler.cut(b, d, &x, &y)) {
       const Canvas canvas = assembler.draw(b, d, x, y, workspace.canvas.data());
-      needed = write_detection(picture, x, y, canvas, a.threshold, workspace, output, a.capacity);
+      needed = at_level<write_detection>(picture, x, y, canvas, a.threshold, workspace, output, a.capacity);
     } else {
       needed = RunWriter(output, a.capacity).finish(int64_t{picture.x.axis.output} * picture.y.axis.output);
     }

@@ -2,9 +2,9 @@
 
 #include <cstring>
 
-#include "../common/clones.h"
+#include "level.h"
 
-#ifdef YOLACT_X86_VERSIONS
+#ifdef YOLACT_X86_LEVELS
 #include <immintrin.h>
 #endif
 
@@ -30,26 +30,13 @@ void pack_apart(const uint8_t* pixels, int64_t height, int64_t width, int64_t st
   }
 }
 
-}  // namespace
-
 // One version of the packing a level, because each has its own way from a comparison to bits.
-namespace versions {
-#ifdef YOLACT_X86_VERSIONS
+#ifdef YOLACT_X86_LEVELS
 // Bytes ahead. The packing waits for memory; the hardware's own prefetching stops at the end of a page.
 constexpr int64_t kPrefetch = 2048;
 
-bool has_avx512() {
-  static const bool has = __builtin_cpu_supports("avx512bw");
-  return has;
-}
-
-bool has_avx2() {
-  static const bool has = __builtin_cpu_supports("avx2");
-  return has;
-}
-
-__attribute__((target("avx512bw"))) void pack_avx512(const uint8_t* pixels, int64_t height, int64_t width,
-                                                     int64_t stride, uint64_t* bits) {
+YOLACT_FOR_AVX512 void pack_avx512(const uint8_t* pixels, int64_t height, int64_t width, int64_t stride,
+                                   uint64_t* bits) {
   const int64_t last = words_of(width) - 1;
   const __mmask64 tail = ~uint64_t{0} >> (64 * (last + 1) - width);
   for (int64_t y = 0; y < height; ++y, pixels += stride, bits += last + 1) {
@@ -63,8 +50,7 @@ __attribute__((target("avx512bw"))) void pack_avx512(const uint8_t* pixels, int6
   }
 }
 
-__attribute__((target("avx2"))) void pack_avx2(const uint8_t* pixels, int64_t height, int64_t width, int64_t stride,
-                                               uint64_t* bits) {
+YOLACT_FOR_AVX2 void pack_avx2(const uint8_t* pixels, int64_t height, int64_t width, int64_t stride, uint64_t* bits) {
   const __m256i zero = _mm256_setzero_si256();
   alignas(32) uint8_t padded[64] = {};
   for (int64_t y = 0; y < height; ++y, pixels += stride) {
@@ -81,8 +67,7 @@ __attribute__((target("avx2"))) void pack_avx2(const uint8_t* pixels, int64_t he
   }
 }
 
-__attribute__((target("avx512bw"))) void unpack_avx512(const uint64_t* bits, int64_t height, int64_t width,
-                                                       uint8_t* pixels) {
+YOLACT_FOR_AVX512 void unpack_avx512(const uint64_t* bits, int64_t height, int64_t width, uint8_t* pixels) {
   const __m512i one = _mm512_set1_epi8(1);
   const int64_t last = words_of(width) - 1;
   const __mmask64 tail = ~uint64_t{0} >> (64 * (last + 1) - width);
@@ -117,23 +102,23 @@ void unpack_plain(const uint64_t* bits, int64_t height, int64_t width, uint8_t* 
   }
 }
 
-}  // namespace versions
+}  // namespace
 
 void pack_rows(const uint8_t* pixels, int64_t height, int64_t width, int64_t stride_y, int64_t stride_x,
                uint64_t* bits) {
   if (stride_x != 1) return pack_apart(pixels, height, width, stride_y, stride_x, bits);
-#ifdef YOLACT_X86_VERSIONS
-  if (versions::has_avx512()) return versions::pack_avx512(pixels, height, width, stride_y, bits);
-  if (versions::has_avx2()) return versions::pack_avx2(pixels, height, width, stride_y, bits);
+#ifdef YOLACT_X86_LEVELS
+  if (level() == Level::kAvx512) return pack_avx512(pixels, height, width, stride_y, bits);
+  if (level() == Level::kAvx2) return pack_avx2(pixels, height, width, stride_y, bits);
 #endif
-  versions::pack_plain(pixels, height, width, stride_y, bits);
+  pack_plain(pixels, height, width, stride_y, bits);
 }
 
 void unpack_rows(const uint64_t* bits, int64_t height, int64_t width, uint8_t* pixels) {
-#ifdef YOLACT_X86_VERSIONS
-  if (versions::has_avx512()) return versions::unpack_avx512(bits, height, width, pixels);
+#ifdef YOLACT_X86_LEVELS
+  if (level() == Level::kAvx512) return unpack_avx512(bits, height, width, pixels);
 #endif
-  versions::unpack_plain(bits, height, width, pixels);
+  unpack_plain(bits, height, width, pixels);
 }
 
 }  // namespace yolact::cpu

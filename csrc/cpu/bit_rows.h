@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "../common/clones.h"
+#include "level.h"
 
 namespace yolact::cpu {
 
@@ -23,18 +23,5 @@ void pack_rows(const uint8_t* pixels, int64_t height, int64_t width, int64_t str
 
 // The reverse: bytes of 0 and 1.
 void unpack_rows(const uint64_t* bits, int64_t height, int64_t width, uint8_t* pixels);
-
-// The versions that the two above pick from, by what the machine has; here for the tests.
-namespace versions {
-void pack_plain(const uint8_t* pixels, int64_t height, int64_t width, int64_t stride_y, uint64_t* bits);
-void unpack_plain(const uint64_t* bits, int64_t height, int64_t width, uint8_t* pixels);
-#ifdef YOLACT_X86_VERSIONS
-bool has_avx2();
-bool has_avx512();
-void pack_avx2(const uint8_t* pixels, int64_t height, int64_t width, int64_t stride_y, uint64_t* bits);
-void pack_avx512(const uint8_t* pixels, int64_t height, int64_t width, int64_t stride_y, uint64_t* bits);
-void unpack_avx512(const uint64_t* bits, int64_t height, int64_t width, uint8_t* pixels);
-#endif
-}  // namespace versions
 
 }  // namespace yolact::cpu

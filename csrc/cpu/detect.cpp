@@ -7,9 +7,9 @@
 #include <cstring>
 #include <iterator>
 
-#include "../common/clones.h"
 #include "../common/math.h"
 #include "lanes.h"
+#include "level.h"
 #include "selection.h"
 
 namespace yolact::cpu {
@@ -76,7 +76,7 @@ YOLACT_INLINE Lanes lead_over_background(const float* row, int64_t classes) {
 // Lists the priors of [begin, end) whose lead is not at most `margin`; `room` holds kRows rows. Several rows share one
 // look at whether any passes, for mostly none does.
 constexpr int kRows = 4;
-YOLACT_CLONES int64_t screen(const DetectArguments& a, int64_t picture, int64_t begin, int64_t end, float margin,
+YOLACT_INLINE int64_t screen(const DetectArguments& a, int64_t picture, int64_t begin, int64_t end, float margin,
                              float* room, int32_t* passing) {
   constexpr int64_t kAhead = 4096 / sizeof(float);  // the processor's own prefetching stops at each page
   const int64_t count = 1 + a.classes;
@@ -100,7 +100,7 @@ YOLACT_CLONES int64_t screen(const DetectArguments& a, int64_t picture, int64_t 
 
 // Scores one prior: fills in all but its box. False where its best score is not above the threshold, or a logit is
 // NaN. `room` holds padded(1 + classes) numbers.
-YOLACT_CLONES bool score(const DetectArguments& a, int64_t picture, float* room, Survivor* survivor) {
+YOLACT_INLINE bool score(const DetectArguments& a, int64_t picture, float* room, Survivor* survivor) {
   const int64_t classes = a.classes, count = padded(1 + classes);
   const float* row = load_row(a.class_logits, picture, survivor->prior, 1 + classes, room);
   const float background = row[0];
@@ -136,13 +136,13 @@ std::vector<Survivor> find_survivors(const DetectArguments& a, int64_t picture, 
                                      float margin) {
   std::vector<float> room(kRows * padded(1 + a.classes));
   std::vector<int32_t> passing(end - begin);
-  passing.resize(screen(a, picture, begin, end, margin, room.data(), passing.data()));
+  passing.resize(at_level<screen>(a, picture, begin, end, margin, room.data(), passing.data()));
   std::vector<Survivor> survivors;
   survivors.reserve(passing.size());
   for (const int32_t prior : passing) {
     Survivor survivor{};
     survivor.prior = prior;
-    if (!score(a, picture, room.data(), &survivor)) continue;
+    if (!at_level<score>(a, picture, room.data(), &survivor)) continue;
     survivor.box = decode_prior(a, picture, prior);
     if (!has_nan(survivor.box)) survivors.push_back(survivor);
   }
@@ -172,7 +172,7 @@ void limit_levels(const DetectArguments& a, std::vector<Survivor>* survivors) {
 }
 
 // Writes the scores of one survivor in every class; whether any reaches its class's bound.
-YOLACT_CLONES bool score_again(const DetectArguments& a, int64_t picture, const Survivor& survivor, const float* bounds,
+YOLACT_INLINE bool score_again(const DetectArguments& a, int64_t picture, const Survivor& survivor, const float* bounds,
                                float* room, float* scores) {
   const float* row = load_row(a.class_logits, picture, survivor.prior, 1 + a.classes, room) + 1;
   int32_t found = 0;
@@ -196,7 +196,7 @@ struct SurvivorScores {
   void visit(const std::vector<float>& bounds, Offer&& offer) const {
     std::vector<float> room(1 + groups), scores(groups);
     for (int64_t i = 0; i < boxes; ++i) {
-      if (!score_again(arguments, picture, survivors[i], bounds.data(), room.data(), scores.data())) continue;
+      if (!at_level<score_again>(arguments, picture, survivors[i], bounds.data(), room.data(), scores.data())) continue;
       for (int64_t c = 0; c < groups; ++c)
         if (scores[c] >= bounds[c]) offer(scores[c], c, i);
     }

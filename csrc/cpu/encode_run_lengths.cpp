@@ -9,9 +9,9 @@
 #include <memory>
 #include <vector>
 
-#include "../common/clones.h"
 #include "../common/run_lengths.h"
 #include "bit_rows.h"
+#include "level.h"
 
 namespace yolact::cpu {
 namespace {
@@ -102,7 +102,7 @@ YOLACT_INLINE void differ(uint64_t* bits, int64_t rows, int64_t words, uint64_t*
 }
 
 // The string of a mask whose pixels lie side by side along a row.
-YOLACT_CLONES int64_t encode_rows(const uint8_t* pixels, int64_t height, int64_t width, int64_t stride_y,
+YOLACT_INLINE int64_t encode_rows(const uint8_t* pixels, int64_t height, int64_t width, int64_t stride_y,
                                   int64_t stride_x, uint8_t* output, int64_t capacity) {
   const int64_t words = words_of(width), blocks = words_of(height);
   std::unique_ptr<uint64_t[]> bits(new uint64_t[height * words]);
@@ -150,7 +150,7 @@ YOLACT_CLONES int64_t encode_rows(const uint8_t* pixels, int64_t height, int64_t
 }
 
 // The string of a mask whose pixels lie side by side along a column.
-YOLACT_CLONES int64_t encode_columns(const uint8_t* pixels, int64_t height, int64_t width, int64_t stride_y,
+YOLACT_INLINE int64_t encode_columns(const uint8_t* pixels, int64_t height, int64_t width, int64_t stride_y,
                                      int64_t stride_x, uint8_t* output, int64_t capacity) {
   constexpr int64_t kChunk = 4096;  // pixels at a time: a page
   uint64_t bits[kChunk / 64], changes[kChunk / 64];
@@ -180,11 +180,11 @@ int64_t encode(const uint8_t* pixels, int64_t height, int64_t width, int64_t str
                uint8_t* output, int64_t capacity) {
   if (height == 0 || width == 0) return RunWriter(output, capacity).finish(0);
   if (stride_y == 1 && stride_x == height)  // one long column
-    return encode_columns(pixels, height * width, 1, 1, 0, output, capacity);
+    return at_level<encode_columns>(pixels, height * width, 1, 1, 0, output, capacity);
   const auto distance = [](int64_t stride) { return stride < 0 ? -stride : stride; };
   const bool along_rows = stride_x == 1 || (stride_y != 1 && distance(stride_x) < distance(stride_y));
-  return along_rows ? encode_rows(pixels, height, width, stride_y, stride_x, output, capacity)
-                    : encode_columns(pixels, height, width, stride_y, stride_x, output, capacity);
+  return along_rows ? at_level<encode_rows>(pixels, height, width, stride_y, stride_x, output, capacity)
+                    : at_level<encode_columns>(pixels, height, width, stride_y, stride_x, output, capacity);
 }
 
 }  // namespace

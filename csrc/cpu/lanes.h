@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "../common/clones.h"
+#include "level.h"
 
 namespace yolact::cpu {
 

@@ -18,10 +18,10 @@
 namespace yolact::cpu {
 namespace {
 
-YOLACT_CLONES void visit_forward(const Part<float>& part) { add_entropies(part); }
+void visit_forward(const Part<float>& part) { at_level<add_entropies<float>>(part); }
 void visit_forward(const Part<double>& part) { add_entropies(part); }
 
-YOLACT_CLONES void visit_backward(const Part<float>& part) { add_gradients(part); }
+void visit_backward(const Part<float>& part) { at_level<add_gradients<float>>(part); }
 void visit_backward(const Part<double>& part) { add_gradients(part); }
 
 template <class T>

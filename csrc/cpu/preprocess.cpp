@@ -7,8 +7,8 @@
 #include <cmath>
 #include <vector>
 
-#include "../common/clones.h"
 #include "../common/interpolation.h"
+#include "level.h"
 
 namespace yolact::cpu {
 namespace {
@@ -32,7 +32,7 @@ struct Columns {
   }
 };
 
-YOLACT_CLONES void blend_rows(const uint8_t* __restrict row0, const uint8_t* __restrict row1, const Tap& y,
+YOLACT_INLINE void blend_rows(const uint8_t* __restrict row0, const uint8_t* __restrict row1, const Tap& y,
                               int64_t width, int64_t pixel_stride, int64_t channel_stride, float* __restrict line) {
   const float weight0 = y.weight0, weight1 = y.weight1;
   if (channel_stride == 1 && pixel_stride == kChannels) {
@@ -47,7 +47,7 @@ YOLACT_CLONES void blend_rows(const uint8_t* __restrict row0, const uint8_t* __r
   }
 }
 
-YOLACT_CLONES void stretch_line(const float* __restrict line, const Columns& columns, int64_t width, bool round,
+YOLACT_INLINE void stretch_line(const float* __restrict line, const Columns& columns, int64_t width, bool round,
                                 float mean, float scale, float* __restrict output) {
   const int32_t *index0 = columns.index0.data(), *index1 = columns.index1.data();
   const float *weight0 = columns.weight0.data(), *weight1 = columns.weight1.data();
@@ -75,11 +75,12 @@ void preprocess(const PreprocessArguments& a, const Parallel& parallel) {
     float* line = lines[worker].data();
     for (int64_t y = begin; y < std::min(begin + kRows, a.out_height); ++y) {
       const Tap row = tap(y, a.height, scale_y);
-      blend_rows(picture + row.index0 * a.stride[1], picture + row.index1 * a.stride[1], row, a.width, a.stride[2],
-                 a.stride[3], line);
+      at_level<blend_rows>(picture + row.index0 * a.stride[1], picture + row.index1 * a.stride[1], row, a.width,
+                           a.stride[2], a.stride[3], line);
       float* output = a.output + b * kChannels * plane + y * a.out_width;
       for (int64_t c = 0; c < kChannels; ++c)
-        stretch_line(line + c, columns, a.out_width, a.round_to_uint8, a.mean[c], 1.0f / a.std[c], output + c * plane);
+        at_level<stretch_line>(line + c, columns, a.out_width, a.round_to_uint8, a.mean[c], 1.0f / a.std[c],
+                               output + c * plane);
     }
   });
 }

@@ -1,12 +1,15 @@
 #include "selection.h"
 
-#include "../common/clones.h"
+#include "level.h"
 
 namespace yolact::cpu {
 
+namespace {
+
 // A box against sixteen others at once.
-YOLACT_CLONES bool Suppressor::any_overlaps(const Block& block, const Box& box, float box_area, OverlapOptions options,
-                                            float threshold) {
+template <class Block>
+YOLACT_INLINE bool any_overlaps(const Block& block, const Box& box, float box_area, OverlapOptions options,
+                                float threshold) {
   int32_t found = 0;
   for (int i = 0; i < kLanes; ++i) {
     const Box other{block.x1[i], block.y1[i], block.x2[i], block.y2[i]};
@@ -16,12 +19,14 @@ YOLACT_CLONES bool Suppressor::any_overlaps(const Block& block, const Box& box, 
   return found != 0;
 }
 
+}  // namespace
+
 bool Suppressor::keep(int64_t group, const Box& box) {
   ++ranked_[group];
   const float box_area = area(box, options_.overlap.extra);
   bool kept = true;
   for (int32_t i = newest_[group]; kept && i >= 0; i = blocks_[i].previous)
-    kept = !any_overlaps(blocks_[i], box, box_area, options_.overlap, options_.iou_threshold);
+    kept = !at_level<any_overlaps<Block>>(blocks_[i], box, box_area, options_.overlap, options_.iou_threshold);
   if (!kept && options_.greedy) return false;
 
   int32_t& newest = newest_[group];

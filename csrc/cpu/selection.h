@@ -67,7 +67,6 @@ class Suppressor {
     float x1[kLanes], y1[kLanes], x2[kLanes], y2[kLanes], area[kLanes];
     int32_t used, previous;
   };
-  static bool any_overlaps(const Block& block, const Box& box, float box_area, OverlapOptions options, float threshold);
 
   SuppressionOptions options_;
   std::vector<Block> blocks_;

@@ -13,6 +13,7 @@
 
 #include "../common/encode_run_lengths.h"
 #include "../common/run_lengths.h"
+#include "../cpu/level.h"
 #include "../cpu/polygons.h"
 #include "../cpu/run_length_algebra.h"
 
@@ -330,4 +331,5 @@ PYBIND11_MODULE(_mask, m) {
   m.def("box_iou", &yolact::box_iou);
   m.def("polygons", &yolact::polygons);
   m.def("compress", &yolact::compress);
+  m.def("cpu_capability", [] { return yolact::cpu::name_of(yolact::cpu::level()); });
 }
