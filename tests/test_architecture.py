@@ -25,7 +25,7 @@ ALLOWED = {
     "ops": ANYBODY | {"mask"},
     "models": ANYBODY | {"ops"},
     "draw": ANYBODY,
-    "instances": ANYBODY | {"ops", "draw", "pictures"},
+    "instances": ANYBODY | {"ops", "mask", "draw", "pictures"},
     "devices": {"errors", "ops"},
     "distributed": {"errors"},
     "predictor": ANYBODY | {"ops", "models", "instances", "pictures", "devices"},

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from yolact import mask
+from yolact.draw import draw
 from yolact.instances import Instances
 from yolact.ops import assemble_masks
 from yolact.pictures import read_picture
@@ -150,6 +151,14 @@ def test_without_instances_everything_is_empty() -> None:
     assert r.names == r.rles == r.polygons == r.to_coco(1) == []
     assert r.masks.shape == (0, 90, 120)
     np.testing.assert_array_equal(r.plot(), r.picture)
+
+
+@pytest.mark.parametrize("size", [(90, 120), (37, 51), (1, 9), (200, 3)])
+def test_plot_draws_the_masks(size: tuple[int, int]) -> None:
+    r = make(12, *size)
+    texts = [f"{name} {score:.2f}" for name, score in zip(r.names, r.scores.tolist(), strict=True)]
+    dense = draw(r.picture, r.masks.numpy()[::-1], r.boxes.numpy()[::-1], r.labels.tolist()[::-1], texts[::-1])
+    np.testing.assert_array_equal(r.plot(), dense)
 
 
 def test_plot_does_not_depend_on_how_many_masks_are_held(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -233,3 +233,40 @@ def test_a_webcam_gives_the_newest_frame(folder: Path, camera: Camera, capsys: p
     lasted = results[-1]["seconds"] - results[0]["seconds"]
     shown = len(read_film(Path("out/webcam0.mp4")))
     assert shown == round(30 * lasted) + 1, "the video lasts as long, each frame shown until the next"
+
+
+class Endless(Camera):
+    """A video of small noisy frames."""
+
+    def __init__(self, frames: int) -> None:
+        super().__init__(frames, RATE)
+        self.noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+
+    def read(self) -> tuple[bool, np.ndarray | None]:
+        self.read_frames += 1
+        return self.read_frames <= self.frames, self.noise.copy()
+
+
+def resident() -> int:
+    """Bytes of this process that are in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_memory_stays_flat_over_ten_thousand_frames(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    film, real = Path("film.mp4"), cv2.VideoCapture
+    film.write_text("a film")
+    monkeypatch.setattr(
+        cv2, "VideoCapture", lambda path, *how: Endless(10_000) if path == str(film.absolute()) else real(path, *how)
+    )
+    memory: dict[int, int] = {}
+
+    class Measured(StandIn):
+        def stream(self, pictures: Iterable[np.ndarray], **options: Any) -> Iterator[Instances]:
+            for found in super().stream(pictures, **options):
+                if self.taken in (2_000, 10_000):
+                    memory[self.taken] = resident()
+                yield found
+
+    outcome = predict(film, model=Measured())
+    assert outcome.frames == 10_000
+    assert memory[10_000] - memory[2_000] < 4 * 2**20, "pixels alone would be 70 MB, results 10 MB"

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from yolact.draw import draw
+from yolact.draw import Crop, draw
+from yolact.mask import toBbox
 from yolact.ops import assemble_masks, prototypes_to_rles
 from yolact.pictures import write_picture
 
@@ -73,17 +74,17 @@ class Instances:
         return [
             [
                 ring[:, 0].astype(np.float32)
-                for ring in cv2.findContours(dense, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)[0]
+                for ring in cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE, offset=(x, y))[0]
             ]
-            for dense in self._dense()
+            for mask, x, y in self._crops(range(len(self)))
         ]
 
     def plot(self) -> np.ndarray:
         """The picture with the instances drawn over it: a new [H, W, 3] uint8 RGB array."""
-        best_last = self[::-1]
-        texts = [f"{name} {score:.2f}" for name, score in zip(best_last.names, best_last.scores.tolist(), strict=True)]
-        boxes, labels = best_last.boxes.cpu().numpy(), best_last.labels.tolist()
-        return draw(self.picture, best_last._dense(), boxes, labels, texts)
+        best_last = range(len(self))[::-1]
+        texts = [f"{name} {score:.2f}" for name, score in zip(self.names, self.scores.tolist(), strict=True)]
+        boxes, labels = self.boxes.cpu().numpy(), self.labels.tolist()
+        return draw(self.picture, self._crops(best_last), boxes[::-1], labels[::-1], texts[::-1])
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write `plot()` to a file whose suffix names the format; it appears whole or not at all.
@@ -130,8 +131,18 @@ class Instances:
         height, width = self.size
         return f"Instances({len(self)} in {width}x{height}{': ' if first else ''}{', '.join(first + more)})"
 
-    def _dense(self) -> Iterator[np.ndarray]:
-        """The masks one at a time, [H, W] uint8, made a few at a time: a hundred of 8000 x 6000 would be 5 GB."""
-        few = max(1, _DENSE_BYTES // self.picture[..., 0].size)
-        for start in range(0, len(self), few):
-            yield from self[start : start + few].masks.cpu().numpy().view(np.uint8)
+    def _crops(self, rows: Sequence[int]) -> Iterator[Crop]:
+        """These masks one at a time, each no larger than it is, uint8, made a few at a time from bits."""
+        few = max(1, 8 * _DENSE_BYTES // self.picture[..., 0].size)
+        bounds = toBbox(self.rles).astype(int).reshape(-1, 4).tolist()  # x, y, width, height
+        for start in range(0, len(rows), few):
+            some = rows[start : start + few]
+            wanted = self[list(some)]
+            packed = assemble_masks(
+                wanted.prototypes[None], wanted.coefficients[None], wanted.relative_boxes[None], self.size, packed=True
+            )
+            for row, bits in zip(some, packed[0].cpu().numpy(), strict=True):
+                x, y, width, height = bounds[row]
+                left, right = x // 8, (x + width + 7) // 8
+                crop = np.unpackbits(bits[y : y + height, left:right], axis=1, bitorder="little")
+                yield Crop(crop[:, x - 8 * left : x - 8 * left + width], x, y)
