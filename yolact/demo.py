@@ -65,7 +65,7 @@ def _segment(model: Model, read: Callable[[], np.ndarray], drawing: Path, result
     """`Model.predict` a step at a time, and what becomes of its result."""
     picture = timed("read", read)
     images = timed("preprocess", lambda: model.preprocess([picture]))
-    raw = timed("network", lambda: model(images))
+    raw = timed("network", lambda: model.network()(images))
     detections = timed("detect", lambda: model.detect(raw))
     found = model.instances([picture], raw, detections, SCORE_THRESHOLD)[0]
     timed("masks to RLE", lambda: found.rles)

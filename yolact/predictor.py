@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,9 @@ import torch
 from torch import Tensor
 
 from yolact import ops
-from yolact.config import get_config
+from yolact.config import Config, get_config
 from yolact.devices import find_device
+from yolact.engine import PRECISIONS, Engine, Network
 from yolact.errors import UserError
 from yolact.instances import Instances
 from yolact.models.checkpoint import choose_config, load_into, read_checkpoint
@@ -33,20 +33,37 @@ BUNDLED = Path(__file__).resolve().parent / "weights"
 class Model(Yolact):
     """YOLACT (Bolya et al., 2019) from pictures to instances; build one with `yolact.load` or `yolact.create`."""
 
+    def __init__(self, config: Config, *, freeze_batch_norm: bool = False) -> None:
+        self._engine = Engine()
+        super().__init__(config, freeze_batch_norm=freeze_batch_norm)
+
+    def train(self, mode: bool = True) -> Model:
+        if mode != self.training:
+            self._engine.clear()  # its memory is free for training; and what changes unseen does so between the two
+        super().train(mode)
+        return self
+
     def predict(
         self,
         pictures: Picture | Iterable[Picture],
         *,
         score_threshold: float = 0.15,
         batch_size: int = 1,
+        precision: str = "auto",
         **detect_options: Any,
     ) -> list[Instances]:
-        """Find the instances of pictures, whatever their sizes, in inference mode; training goes on as it was.
+        """Find the instances of pictures, whatever their sizes, as in inference mode; training goes on as it was.
+
+        The network runs as a copy made for that: batch norm folded into the convolutions, channels last, on a CPU
+        through oneDNN's fused primitives. It is made at the first call and again after the weights changed, and takes
+        their memory once more.
 
         Args:
             pictures: one or several: a path, an [H, W, 3] uint8 RGB array, or a uint8 tensor [H, W, 3] or [3, H, W].
             score_threshold: 0..1; what scores above it is returned. `detect` works with the configuration's own, 0.05.
             batch_size: pictures that go through the network together.
+            precision: of the network: "fp32", "fp16", "bf16", or "auto": float16 on a GPU, bfloat16 on a CPU that
+                multiplies it natively, else float32. Published numbers are counted in "fp32".
             detect_options: options of `yolact.ops.detect` other than the configuration's: `max_detections`,
                 `iou_threshold`, `across_classes`, ...
 
@@ -57,7 +74,8 @@ class Model(Yolact):
             UserError: a file cannot be read.
             TypeError, ValueError: a picture of another type, dtype or shape, or an option out of range.
         """
-        return list(self.stream(pictures, score_threshold=score_threshold, batch_size=batch_size, **detect_options))
+        options = {"batch_size": batch_size, "precision": precision, **detect_options}
+        return list(self.stream(pictures, score_threshold=score_threshold, **options))
 
     def stream(
         self,
@@ -65,6 +83,7 @@ class Model(Yolact):
         *,
         score_threshold: float = 0.15,
         batch_size: int = 1,
+        precision: str = "auto",
         **detect_options: Any,
     ) -> Iterator[Instances]:
         """`predict`, a result at a time: for videos and folders of any length.
@@ -76,20 +95,35 @@ class Model(Yolact):
             raise ValueError(f"score_threshold must be within [0, 1], got {score_threshold}")
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision must be one of {', '.join(map(repr, PRECISIONS))}, got {precision!r}")
         if isinstance(pictures, (str, os.PathLike, np.ndarray, Tensor)) or not isinstance(pictures, Iterable):
             pictures = [pictures]
-        return self._stream(iter(pictures), score_threshold, batch_size, detect_options)
+        return self._stream(iter(pictures), score_threshold, batch_size, precision, detect_options)
 
     def _stream(
-        self, pictures: Iterator[Picture], score_threshold: float, batch_size: int, detect_options: dict[str, Any]
+        self,
+        pictures: Iterator[Picture],
+        score_threshold: float,
+        batch_size: int,
+        precision: str,
+        detect_options: dict[str, Any],
     ) -> Iterator[Instances]:
         while batch := [as_picture(picture) for picture in islice(pictures, batch_size)]:  # B x [H, W, 3] uint8
-            with torch.no_grad(), _inference(self):  # not while the caller has the results
+            with torch.no_grad():  # not while the caller has the results
                 images = self.preprocess(batch)  # [B, 3, S, S]
-                raw = self(images)  # deltas, logits, coefficients [B, P, .], priors [P, 4], prototypes [B, h, w, K]
+                raw = self.network(precision)(images)  # deltas, logits, coefficients [B, P, .], prototypes [B, h, w, K]
                 found = self.detect(raw, **detect_options)  # boxes [B, D, 4], label, score, prior [B, D], count [B]
                 results = self.instances(batch, raw, found, score_threshold)
             yield from results
+
+    def network(self, precision: str = "auto") -> Network:
+        """The network as `predict` runs it: a function of preprocessed images [B, 3, S, S], good for these weights.
+
+        Raises:
+            ValueError: there is no such precision.
+        """
+        return self._engine.network(self, precision)
 
     def preprocess(self, pictures: list[np.ndarray]) -> Tensor:  # [B, 3, S, S]
         """Pictures [H, W, 3] uint8 RGB of any sizes to the network's normalised input."""
@@ -100,7 +134,7 @@ class Model(Yolact):
         images = [
             ops.preprocess(torch.from_numpy(picture)[None].to(device), size, how.mean, how.std) for picture in pictures
         ]
-        return torch.cat(images).to(next(self.parameters()).dtype)
+        return (images[0] if len(images) == 1 else torch.cat(images)).to(next(self.parameters()).dtype)
 
     def detect(self, raw: RawOutputs, **options: Any) -> Detections:
         """Threshold, decode and Fast NMS (section 4 of the paper), with the configuration's options unless given."""
@@ -110,19 +144,19 @@ class Model(Yolact):
         self, pictures: list[np.ndarray], raw: RawOutputs, found: Detections, score_threshold: float
     ) -> list[Instances]:
         """What scores above the threshold in each picture, with what its masks are made from."""
+        kept = found.label >= 0  # [B, D], rows that hold something
+        if score_threshold > 0:
+            kept &= found.score > score_threshold
         results = []
-        for b, picture in enumerate(pictures):
-            kept = found.prior[b] >= 0  # [D], rows that hold something
-            if score_threshold > 0:
-                kept &= found.score[b] > score_threshold
-            boxes, priors = found.boxes[b, kept], found.prior[b, kept]  # [N, 4], [N]
+        for b, (picture, count) in enumerate(zip(pictures, kept.sum(1).tolist(), strict=True)):
+            boxes, priors = found.boxes[b, :count], found.prior[b, :count]  # [N, 4], [N]: rows fall by score
             results.append(
                 Instances(
                     boxes=self._in_pixels(boxes, picture),
-                    scores=found.score[b, kept],
-                    labels=found.label[b, kept],
+                    scores=found.score[b, :count].clone(),
+                    labels=found.label[b, :count].clone(),
                     coefficients=raw.mask_coefficients[b, priors].float(),
-                    relative_boxes=boxes,
+                    relative_boxes=boxes.clone(),
                     prototypes=raw.prototypes[b].to(torch.float32, copy=True),
                     picture=picture,
                     class_names=self.config.class_names,
@@ -217,15 +251,3 @@ def _find_weights(path_or_name: str | os.PathLike[str]) -> Path:
     if path.name not in bundled:
         raise UserError(f"{path}: no such file, nor a bundled model ({', '.join(bundled) or 'none is installed'})")
     return bundled[path.name]
-
-
-@contextmanager
-def _inference(model: Yolact) -> Iterator[None]:
-    """Inference mode for a while; every module returns to the mode that it had."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training

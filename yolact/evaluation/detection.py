@@ -30,6 +30,7 @@ def detect_dataset(
     *,
     workers: int = 2,
     class_agnostic: bool = False,
+    precision: str = "fp32",
 ) -> Iterator[list[dict[str, Any]]]:
     """Detect on every picture of a data set, for `evaluate`: at most 100 a picture, scores above 0.05.
 
@@ -40,6 +41,7 @@ def detect_dataset(
         batch_size: pictures that go through the network together.
         workers: threads that read pictures.
         class_agnostic: the results will be scored so, whatever categories the model has.
+        precision: see `Model.predict`; what is published is counted in float32.
 
     Yields:
         COCO results, a list for each picture, in the file's order.
@@ -48,7 +50,7 @@ def detect_dataset(
         UserError: the file or a picture does not read, or the model was trained for other categories.
     """
     dataset = read_pictures(model, annotations, images, class_agnostic)
-    for _, results in detect_pictures(model, dataset.pictures, batch_size, workers):
+    for _, results in detect_pictures(model, dataset.pictures, batch_size, workers, precision):
         yield results
 
 
@@ -64,13 +66,13 @@ def read_pictures(
 
 
 def detect_pictures(
-    model: Model, pictures: Sequence[Picture], batch_size: int, workers: int
+    model: Model, pictures: Sequence[Picture], batch_size: int, workers: int, precision: str = "fp32"
 ) -> Iterator[tuple[Picture, list[dict[str, Any]]]]:
     """COCO results of each picture, in order."""
     read = _read_ahead(pictures, workers, ahead=batch_size + workers)
     while batch := list(islice(read, batch_size)):
         detected = model.predict(
-            [pixels for _, pixels in batch], score_threshold=SCORE_THRESHOLD, batch_size=batch_size
+            [pixels for _, pixels in batch], score_threshold=SCORE_THRESHOLD, batch_size=batch_size, precision=precision
         )
         for (picture, _), instances in zip(batch, detected, strict=True):
             yield picture, instances.to_coco(picture.id)

@@ -24,7 +24,7 @@ _STAGES = (
     (6, 5, 2, 192, 4),
     (6, 3, 1, 320, 1),  # ends in C5
 )
-_TAPS = (4, 10, 15)  # the blocks that C3, C4 and C5 leave
+TAPS = (4, 10, 15)  # the blocks that C3, C4 and C5 leave
 
 
 def _batch_norm(channels: int) -> nn.BatchNorm2d:
@@ -74,7 +74,7 @@ class EfficientNetLite0(nn.Module):
     """The stem and the sixteen blocks, without the classifier."""
 
     channels = (40, 112, 320)  # of C3, C4, C5
-    layers_to_c4 = 2 + _TAPS[1] + 1  # the stem, its batch norm and the blocks
+    layers_to_c4 = 2 + TAPS[1] + 1  # the stem, its batch norm and the blocks
 
     def __init__(self) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ class EfficientNetLite0(nn.Module):
         features = []
         for index, block in enumerate(self._blocks):
             x = block(x)
-            if index in _TAPS:
+            if index in TAPS:
                 features.append(x)
         return features
 

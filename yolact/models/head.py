@@ -23,12 +23,12 @@ class PredictionHead(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:  # [B, p, 4], [B, p, 1 + C], [B, p, K] of the level's p = h * w * anchors priors
         x = self.upfeature(level)
         return (
-            self._by_prior(self.bbox_layer(x)),
-            self._by_prior(self.conf_layer(x)),
-            torch.tanh(self._by_prior(self.mask_layer(x))),
+            self.by_prior(self.bbox_layer(x)),
+            self.by_prior(self.conf_layer(x)),
+            torch.tanh(self.by_prior(self.mask_layer(x))),
         )
 
-    def _by_prior(
+    def by_prior(
         self,
         x: Tensor,  # [B, anchors * n, h, w], the channels of one anchor together
     ) -> Tensor:  # [B, h * w * anchors, n]

@@ -1,0 +1,7 @@
+"""What `Model.predict` runs: the network made fast for its device, and on a GPU the whole way in CUDA graphs."""
+
+from yolact.engine.engine import Engine
+from yolact.engine.network import Network
+from yolact.engine.precision import PRECISIONS, choose_dtype
+
+__all__ = ["PRECISIONS", "Engine", "Network", "choose_dtype"]

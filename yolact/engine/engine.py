@@ -1,0 +1,130 @@
+"""The networks for inference that a model keeps, made when first needed and again when its weights changed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain
+from operator import attrgetter
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules import module as torch_module
+
+from yolact.engine.network import Network, is_plain, lean_network
+from yolact.engine.precision import choose_dtype
+from yolact.models.yolact import Yolact
+from yolact.structures import RawOutputs
+
+
+class Engine:
+    """A model's networks for inference, one a precision; safe to use from several threads.
+
+    They hold a second copy of the weights: reordered for oneDNN on a CPU (for a second batch size a third), in half
+    precision on a GPU. The model knows nothing of them: copies and pickles of an engine are empty.
+    """
+
+    def __init__(self) -> None:
+        self.clear()
+        self._lock = threading.Lock()
+
+    def clear(self) -> None:
+        """Forget the networks, and free what they hold."""
+        self._weights: Weights | None = None
+        self._networks: dict[torch.dtype, Network] = {}
+
+    def network(self, model: Yolact, precision: str) -> Network:
+        """What `model.eval()` computes, as fast as it can be had.
+
+        A network that is not as `yolact.models` builds it (hooks, other modules) runs as it is, in its own precision.
+
+        Raises:
+            ValueError: there is no such precision, or the network cannot be converted to it.
+        """
+        weights = next(model.parameters())
+        dtype = choose_dtype(precision, weights.device, weights.dtype)
+        with self._lock:
+            if self._weights is None or self._weights.changed():
+                self.clear()
+                self._weights = Weights(model)
+            if dtype not in self._networks:
+                if self._weights.plain:
+                    self._networks[dtype] = lean_network(model, dtype)
+                elif precision == "auto" or dtype == weights.dtype:
+                    self._networks[dtype] = _AsItIs(model)
+                else:
+                    raise ValueError(
+                        f"precision {precision!r}: a network with hooks or modules of its own runs as it is"
+                    )
+            return self._networks[dtype]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Engine:
+        return Engine()
+
+    def __reduce__(self) -> tuple[type[Engine], tuple[()]]:
+        return Engine, ()
+
+
+class Weights:
+    """The tensors and modules of a model at one time, and whether they are still the same.
+
+    Seen is what torch counts (optimizers, `load_state_dict`, any operator in place) and what moves or replaces a
+    tensor, a module or a hook. Writing through `.data` or a NumPy view is not: `Model.train` and `Model.eval` make an
+    engine anew where they change the mode, so that it is not missed in training.
+    """
+
+    def __init__(self, model: Yolact) -> None:
+        modules = list(model.modules())
+        self._hooks: list[dict[int, Any]] = [torch_module._global_forward_hooks, torch_module._global_forward_pre_hooks]
+        self._hooks += chain.from_iterable((m._forward_hooks, m._forward_pre_hooks) for m in modules)
+        self._children = [module._modules for module in modules if module._modules]
+        self._tensors = [tensors for m in modules for tensors in (m._parameters, m._buffers) if tensors]
+        self._kept = self._present()  # and so their memory is not used for others
+        self.plain = (
+            not any(self._hooks) and not any(tensor.is_inference() for tensor in self._kept) and is_plain(model)
+        )
+        self._state = self._now()
+
+    def changed(self) -> bool:
+        return self._now() != self._state
+
+    def _now(self) -> tuple[object, ...]:
+        modules = [*map(id, chain.from_iterable(map(dict.values, self._children)))]
+        hooked = any(self._hooks)
+        if not self.plain:
+            return modules, hooked  # nothing was made of the tensors
+        tensors = self._present()
+        return modules, hooked, [*map(Tensor.data_ptr, tensors)], [*map(_VERSION, tensors)]
+
+    def _present(self) -> list[Tensor]:
+        return [tensor for named in self._tensors for tensor in named.values() if tensor is not None]
+
+
+_VERSION = attrgetter("_version")
+
+
+class _AsItIs:
+    """A model's own forward, in inference mode while it lasts."""
+
+    def __init__(self, model: Yolact) -> None:
+        self._model = model
+        self._lock = threading.Lock()  # the mode is all modules' own
+
+    def __call__(self, images: Tensor) -> RawOutputs:
+        with self._lock, _inference(self._model):
+            return self._model(images)
+
+
+@contextmanager
+def _inference(model: nn.Module) -> Iterator[None]:
+    """Inference mode for a while; every module returns to the mode that it had."""
+    modes = {module: module.training for module in model.modules()}
+    try:
+        for module in modes:
+            module.training = False
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
