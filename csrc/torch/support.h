@@ -95,16 +95,25 @@ inline void check_size(int64_t height, int64_t width, const char* name, int64_t 
 }
 
 // A tensor of unwritten memory beside `like`. By the shim itself: the C++ twin of it looks the operator up by name at
-// every call, which takes longer than a small kernel.
+// every call, which takes longer than a small kernel. What cannot be had is told with its shape and its bytes, in words
+// that begin as those of torch's own error on GPUs.
 inline Tensor empty_strided_on(const Tensor& like, std::initializer_list<int64_t> size, const int64_t* strides,
                                ScalarType type) {
   int32_t device_type, device_index;
   TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device_type));
   TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(like.get(), &device_index));
+  const int32_t dtype = torch::stable::detail::to<int32_t>(torch::stable::detail::from(type));
   AtenTensorHandle tensor;
-  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(static_cast<int64_t>(size.size()), size.begin(), strides,
-                                                  torch::stable::detail::to<int32_t>(torch::stable::detail::from(type)),
-                                                  device_type, device_index, &tensor));
+  if (aoti_torch_empty_strided(static_cast<int64_t>(size.size()), size.begin(), strides, dtype, device_type,
+                               device_index, &tensor) != AOTI_TORCH_SUCCESS) {
+    std::ostringstream shape;
+    double gigabytes = static_cast<double>(aoti_torch_dtype_element_size(dtype)) / 1e9;
+    for (const int64_t length : size) {
+      shape << (shape.tellp() > 0 ? ", " : "") << length;
+      gigabytes *= static_cast<double>(length);
+    }
+    STD_TORCH_CHECK(false, "out of memory: a result of shape [", shape.str(), "] takes ", gigabytes, " GB");
+  }
   return Tensor(tensor);
 }
 
@@ -115,7 +124,8 @@ inline Tensor empty_on(const Tensor& like, std::initializer_list<int64_t> size, 
   int64_t strides[kMostAxes], stride = 1;
   for (size_t axis = size.size(); axis-- > 0;) {
     strides[axis] = stride;
-    stride *= size.begin()[axis] > 1 ? size.begin()[axis] : 1;
+    // Past 63 bits nothing is allocated whatever the strides are.
+    if (size.begin()[axis] > 1 && __builtin_mul_overflow(stride, size.begin()[axis], &stride)) stride = 1;
   }
   return empty_strided_on(like, size, strides, type);
 }

@@ -1,8 +1,8 @@
 """Counts the instructions of the CPU kernels on small fixed inputs, which say what times cannot on a busy machine.
 
 callgrind runs each job of jobs.cpp and counts what the kernel executes. counts.tsv holds what was counted, and by what
-build: counts of another compiler, C library or instruction set say nothing of these. valgrind's processor has AVX2 and
-no AVX-512, so the counts are those of the AVX2 kernels wherever the machine has as much.
+build: counts of another compiler, C library or level of the kernels say nothing of these. The level is AVX2, which is
+what valgrind's processor has at most.
 
     python -m tests.instructions             what differs from the record; exit status 1 where a count left the margin
     python -m tests.instructions --record    write the record anew
@@ -29,7 +29,7 @@ MARGIN = 0.02
 
 class Count(NamedTuple):
     instructions: int
-    build: str  # compiler, C library and instruction set
+    build: str  # compiler, C library and level
 
 
 def missing() -> str | None:
@@ -56,7 +56,7 @@ def jobs(program: Path) -> list[str]:
 def count(program: Path, job: str) -> Count:
     """Run one job under callgrind; nothing of the caller's environment reaches it."""
     callgrind = ["valgrind", "--tool=callgrind", "--toggle-collect=counted", "--callgrind-out-file=/dev/null"]
-    environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LD_BIND_NOW": "1"}
+    environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LD_BIND_NOW": "1", "YOLACT_CPU_CAPABILITY": "avx2"}
     done = subprocess.run([*callgrind, program, job], capture_output=True, text=True, env=environment)
     collected = re.search(r"Collected : (\d+)", done.stderr)
     if done.returncode or collected is None:

@@ -22,6 +22,7 @@
 #include "../../csrc/common/gather_run_lengths.h"
 #include "../../csrc/common/mask_loss.h"
 #include "../../csrc/common/preprocess.h"
+#include "../../csrc/cpu/level.h"
 #include "../../csrc/cpu/polygons.h"
 #include "../../csrc/cpu/run_length_algebra.h"
 
@@ -462,10 +463,7 @@ int main(int count, char** arguments) {
 #else
   const char* compiler = "GCC ";
 #endif
-  const char* level = "";
-#ifdef __x86_64__
-  level = __builtin_cpu_supports("avx512f") ? ", AVX-512" : __builtin_cpu_supports("avx2") ? ", AVX2" : ", no AVX2";
-#endif
-  std::printf("%s%s, glibc %s%s\n", compiler, __VERSION__, gnu_get_libc_version(), level);
+  std::printf("%s%s, glibc %s, level %s\n", compiler, __VERSION__, gnu_get_libc_version(),
+              yolact::cpu::name_of(yolact::cpu::level()));
   return 0;
 }

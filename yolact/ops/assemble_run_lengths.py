@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -106,12 +107,11 @@ def prototypes_to_rles(
     def encode_again(rows: list[int], capacity: int) -> RunLengths:
         pairs = check_sizes(sizes, batch, prototypes.device)
         parts = []
-        for b in range(batch):
-            if chosen := [row - b * detections for row in rows if row // detections == b]:
-                one = slice(b, b + 1)
-                region = None if source_region is None else source_region[one]
-                arguments = (prototypes[one], coefficients[one, chosen], boxes[one, chosen], pairs[one])
-                parts.append(assemble_run_lengths(*arguments, capacity=capacity, source_region=region, **options))
+        for b, of_picture in groupby(rows, lambda row: row // detections):
+            one, chosen = slice(b, b + 1), [row % detections for row in of_picture]
+            region = None if source_region is None else source_region[one]
+            arguments = (prototypes[one], coefficients[one, chosen], boxes[one, chosen], pairs[one])
+            parts.append(assemble_run_lengths(*arguments, capacity=capacity, source_region=region, **options))
         return RunLengths(*(torch.cat([getattr(part, name) for part in parts]) for name in RunLengths.__annotations__))
 
     on_host = None if count is None else copy_to_host(count)  # exact_rles waits for both

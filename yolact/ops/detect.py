@@ -97,7 +97,7 @@ def detect(
             second_threshold=second_threshold,
             iou_threshold=iou_threshold,
             top_k=top_k,
-            max_detections=rows_of(max_detections, top_k, class_logits.shape[2] - 1, across_classes),
+            max_detections=rows_of(max_detections, top_k, class_logits.shape[2] - 1, priors.shape[0], across_classes),
             across_classes=across_classes,
             method=method,
             variances=variances,

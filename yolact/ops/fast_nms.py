@@ -35,7 +35,8 @@ def fast_nms(
         iou_threshold: a box stays while its overlap (intersection over union) with every better box is at most this;
             the overlap 0/0 of two boxes without area is not.
         top_k: candidates ranked a class, the best by score and then by lower index; the others fall.
-        max_detections: rows of the result; None for all that can stay: C * top_k, or top_k across classes.
+        max_detections: rows of the result, however few can stay; None for all that can: of top_k candidates, or of N
+            where those are fewer, a class, or across classes altogether.
         score_threshold: scores of candidates are strictly above it; None for any score.
         across_classes: each box counts in its best class only (the lower of equals), boxes of different classes
             suppress each other, and top_k is over all boxes.
@@ -66,7 +67,7 @@ def fast_nms(
             plain(scores),
             iou_threshold=iou_threshold,
             top_k=top_k,
-            max_detections=rows_of(max_detections, top_k, scores.shape[1], across_classes),
+            max_detections=rows_of(max_detections, top_k, scores.shape[1], boxes.shape[1], across_classes),
             score_threshold=score_threshold,
             across_classes=across_classes,
             method=method,
@@ -77,10 +78,11 @@ def fast_nms(
     )
 
 
-def rows_of(max_detections: int | None, top_k: int, classes: int, across_classes: bool) -> int:
-    """Return the rows of a result, where None stands for as many as can stay."""
+def rows_of(max_detections: int | None, top_k: int, classes: int, boxes: int, across_classes: bool) -> int:
+    """Return the rows of a result, where None stands for as many as can stay, and at least one."""
     if max_detections is None:
-        return check_count(top_k if across_classes else classes * top_k, "the rows that top_k allows")
+        ranked = torch.sym_max(1, torch.sym_min(top_k, boxes))  # of open sizes, too
+        return ranked if across_classes else classes * ranked
     return check_count(max_detections, "max_detections")
 
 

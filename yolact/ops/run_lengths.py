@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -100,11 +102,12 @@ class RunLengths:
         sizes = [_size_of(rle, place) for place, rle in enumerate(rles)]
         texts = [_string_of(rle, place) for place, rle in enumerate(rles)]
         capacity = max((len(text) for text in texts), default=0) or 1
-        padded = bytearray().join(text.ljust(capacity, b"\0") for text in texts)
-        data = torch.frombuffer(padded, dtype=torch.uint8) if padded else torch.empty(0, dtype=torch.uint8)
+        data = np.zeros((len(texts), capacity), np.uint8)  # pages that no string lies in take no memory
+        for row, text in zip(data, texts, strict=True):
+            row[: len(text)] = np.frombuffer(text, np.uint8)
         length = torch.tensor([len(text) for text in texts], dtype=torch.int64, device=device)
         size = torch.tensor(sizes, dtype=torch.int64, device=device).view(-1, 2)
-        return RunLengths(data.view(-1, capacity).to(device), length, length.clone(), size)
+        return RunLengths(torch.from_numpy(data).to(device), length, length.clone(), size)
 
 
 torch.export.register_dataclass(RunLengths, serialized_type_name="yolact.RunLengths")
@@ -135,11 +138,18 @@ def exact_rles(
     run_lengths: RunLengths,
     encode_again: Callable[[list[int], int], RunLengths],  # (rows, a capacity that suffices)
 ) -> list[dict[str, Any]]:
-    """Return `run_lengths.to_coco()`, but with the rows that overflowed encoded again."""
+    """Return `run_lengths.to_coco()`, but with the rows that overflowed encoded again.
+
+    Those of about one length at a time, so that one long string does not make all others take as much memory.
+    """
     needed, rles = run_lengths._on_host()
-    if overflowed := [row for row, size in enumerate(needed) if size > run_lengths.data.shape[1]]:
-        again = encode_again(overflowed, max(needed))
-        for row, rle in zip(overflowed, again.to_coco(), strict=True):
+    overflowed: dict[int, list[int]] = defaultdict(list)
+    for row, size in enumerate(needed):
+        if size > run_lengths.data.shape[1]:
+            overflowed[size.bit_length()].append(row)
+    for rows in overflowed.values():
+        again = encode_again(rows, max(needed[row] for row in rows))
+        for row, rle in zip(rows, again.to_coco(), strict=True):
             rles[row] = rle
     return rles
 

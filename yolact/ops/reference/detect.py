@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from yolact.ops.reference.fast_nms import fast_nms
+from yolact.ops.reference.fast_nms import fast_nms, rows_of
 from yolact.structures import Detections
 
 
@@ -44,6 +44,7 @@ def detect(
             order = ranked[:, level].argsort(dim=-1, descending=True, stable=True)
             stays.scatter_(1, level[order[:, pre_nms_top_k:]], False)
 
+    rows = rows_of(max_detections, top_k, scores.mT, across_classes)
     pictures = []
     for b in range(len(stays)):
         prior = stays[b].nonzero().flatten()  # [S]
@@ -52,7 +53,7 @@ def detect(
             scores[b, prior].T[None],
             iou_threshold=iou_threshold,
             top_k=top_k,
-            max_detections=max_detections,
+            max_detections=rows,
             score_threshold=score_threshold if second_threshold else None,
             across_classes=across_classes,
             method=method,
@@ -63,9 +64,6 @@ def detect(
         box = torch.cat([boxes[b], torch.zeros(1, 4)])[prior]
         pictures.append((box, selection.label[0], selection.score[0], prior, selection.count[0]))
     if not pictures:
-        rows = max_detections
-        if rows is None:
-            rows = top_k if across_classes else top_k * scores.shape[2]
         none = torch.zeros(0, rows, dtype=torch.int64)
         return Detections(torch.zeros(0, rows, 4), none, torch.zeros(0, rows), none, none[:, 0])
     return Detections(*(torch.stack(field) for field in zip(*pictures, strict=True)))

@@ -24,9 +24,7 @@ def fast_nms(
 ) -> Selection:
     """The twin of `yolact.ops.fast_nms`."""
     batch, classes, _ = scores.shape
-    rows = max_detections
-    if rows is None:
-        rows = top_k if across_classes else classes * top_k
+    rows = rows_of(max_detections, top_k, scores, across_classes)
     index = torch.full((batch, rows), -1)
     label = torch.full((batch, rows), -1)
     score = torch.zeros(batch, rows)
@@ -100,3 +98,11 @@ def sort_by_score(
     c, i = pairs
     pairs = pairs[:, (c * scores.shape[1] + i).argsort()]
     return pairs[:, scores[pairs[0], pairs[1]].argsort(descending=True, stable=True)]
+
+
+def rows_of(max_detections: int | None, top_k: int, scores: Tensor, across_classes: bool) -> int:
+    """The rows of the result: where none are asked for, as many as can stay, or one."""
+    if max_detections is not None:
+        return max_detections
+    _, classes, boxes = scores.shape
+    return max(1, min(top_k, boxes)) * (1 if across_classes else classes)
