@@ -22,6 +22,25 @@ from yolact.pictures import write_picture
 _DENSE_BYTES = 2**26  # of masks held at once where they are needed one after the other
 
 
+# The fields of `Instances` that hold a row an instance.
+PER_ROW = ("boxes", "scores", "labels", "coefficients", "relative_boxes")
+
+
+@dataclass(frozen=True, eq=False)
+class OnHost:
+    """What the host has been told of instances already, so that nobody waits for a GPU again."""
+
+    labels: Tensor  # [N] int64
+    scores: Tensor  # [N] float32
+    boxes: Tensor  # [N, 4] float32
+    rles: list[dict[str, Any]] | None  # None: not made yet
+
+    def __getitem__(self, rows: Tensor) -> OnHost:  # an index of torch's
+        positions = torch.arange(len(self.labels))[rows].tolist()
+        rles = self.rles and [self.rles[position] for position in positions]
+        return OnHost(self.labels[rows], self.scores[rows], self.boxes[rows], rles)
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Instances:
     """The instances of one picture by falling score; `masks`, `rles` and `polygons` are made when first asked for.
@@ -41,6 +60,7 @@ class Instances:
     picture: np.ndarray  # [H, W, 3] uint8 RGB
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]  # the data set's own, one a class
+    on_host: OnHost | None = None  # None: to be copied when asked for
 
     @property
     def size(self) -> tuple[int, int]:
@@ -50,7 +70,7 @@ class Instances:
     @property
     def names(self) -> list[str]:
         """The class of each instance in words."""
-        return [self.class_names[label] for label in self.labels.tolist()]
+        return [self.class_names[label] for label in self._told.labels.tolist()]
 
     @cached_property
     def masks(self) -> Tensor:
@@ -60,6 +80,8 @@ class Instances:
     @cached_property
     def rles(self) -> list[dict[str, Any]]:
         """The masks as COCO run lengths, {"size": [H, W], "counts": str}, straight from the prototypes."""
+        if self._told.rles is not None:
+            return self._told.rles
         return prototypes_to_rles(
             self.prototypes[None], self.coefficients[None], self.relative_boxes[None], [self.size]
         )[0]
@@ -82,8 +104,8 @@ class Instances:
     def plot(self) -> np.ndarray:
         """The picture with the instances drawn over it: a new [H, W, 3] uint8 RGB array."""
         best_last = range(len(self))[::-1]
-        texts = [f"{name} {score:.2f}" for name, score in zip(self.names, self.scores.tolist(), strict=True)]
-        boxes, labels = self.boxes.cpu().numpy(), self.labels.tolist()
+        texts = [f"{name} {score:.2f}" for name, score in zip(self.names, self._told.scores.tolist(), strict=True)]
+        boxes, labels = self._told.boxes.numpy(), self._told.labels.tolist()
         return draw(self.picture, self._crops(best_last), boxes[::-1], labels[::-1], texts[::-1])
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -96,6 +118,7 @@ class Instances:
 
     def to_coco(self, image_id: int) -> list[dict[str, Any]]:
         """COCO results, ready for json.dump: the data set's own category ids, xywh boxes in pixels, RLE with a str."""
+        told = self._told
         return [
             {
                 "image_id": operator.index(image_id),
@@ -105,7 +128,7 @@ class Instances:
                 "segmentation": rle,
             }
             for (x1, y1, x2, y2), label, score, rle in zip(
-                self.boxes.tolist(), self.labels.tolist(), self.scores.tolist(), self.rles, strict=True
+                told.boxes.tolist(), told.labels.tolist(), told.scores.tolist(), self.rles, strict=True
             )
         ]
 
@@ -122,14 +145,20 @@ class Instances:
             rows = key if isinstance(key, Tensor) else torch.from_numpy(np.array(key))
             if rows.numel() == 0:  # what is empty has any dtype
                 rows = rows.long()
-        per_instance = ("boxes", "scores", "labels", "coefficients", "relative_boxes")
-        return replace(self, **{name: getattr(self, name)[rows] for name in per_instance})
+        selected = {name: getattr(self, name)[rows] for name in PER_ROW}
+        there = rows.cpu() if isinstance(rows, Tensor) else torch.tensor(rows, dtype=torch.int64)
+        return replace(self, **selected, on_host=self.on_host and self.on_host[there])
 
     def __repr__(self) -> str:
-        first = [f"{name} {score:.2f}" for name, score in zip(self.names[:5], self.scores[:5].tolist(), strict=True)]
+        scores = self._told.scores[:5].tolist()
+        first = [f"{name} {score:.2f}" for name, score in zip(self.names[:5], scores, strict=True)]
         more = [f"{len(self) - 5} more"] if len(self) > 5 else []
         height, width = self.size
         return f"Instances({len(self)} in {width}x{height}{': ' if first else ''}{', '.join(first + more)})"
+
+    @cached_property
+    def _told(self) -> OnHost:
+        return self.on_host or OnHost(self.labels.cpu(), self.scores.cpu(), self.boxes.cpu(), None)
 
     def _crops(self, rows: Sequence[int]) -> Iterator[Crop]:
         """These masks one at a time, each no larger than it is, uint8, made a few at a time from bits."""

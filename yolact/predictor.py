@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,14 @@ from yolact import ops
 from yolact.config import Config, get_config
 from yolact.devices import find_device
 from yolact.engine import PRECISIONS, Engine, Network
+from yolact.engine.results import Sent, pack_rows
+from yolact.engine.transfer import in_flight, upload
 from yolact.errors import UserError
-from yolact.instances import Instances
+from yolact.instances import PER_ROW, Instances, OnHost
 from yolact.models.checkpoint import choose_config, load_into, read_checkpoint
 from yolact.models.yolact import Yolact
 from yolact.pictures import read_picture
-from yolact.structures import Detections, RawOutputs
+from yolact.structures import Detections, RawOutputs, Rows
 
 Picture = str | os.PathLike[str] | np.ndarray | Tensor  # a file; [H, W, 3] uint8 RGB; a tensor alike, or [3, H, W]
 
@@ -99,23 +102,56 @@ class Model(Yolact):
             raise ValueError(f"precision must be one of {', '.join(map(repr, PRECISIONS))}, got {precision!r}")
         if isinstance(pictures, (str, os.PathLike, np.ndarray, Tensor)) or not isinstance(pictures, Iterable):
             pictures = [pictures]
-        return self._stream(iter(pictures), score_threshold, batch_size, precision, detect_options)
+        device = self.priors.device
+        begun = (
+            self._begin(batch, score_threshold, precision, detect_options)
+            for batch in _batches(iter(pictures), batch_size, device)
+        )
+        return in_flight(begun, ahead=1 if device.type == "cuda" else 0)
 
-    def _stream(
+    @torch.no_grad()
+    def _begin(
         self,
-        pictures: Iterator[Picture],
+        pictures: list[Tensor],  # B x [H, W, 3] uint8
         score_threshold: float,
-        batch_size: int,
         precision: str,
         detect_options: dict[str, Any],
-    ) -> Iterator[Instances]:
-        while batch := [as_picture(picture) for picture in islice(pictures, batch_size)]:  # B x [H, W, 3] uint8
-            with torch.no_grad():  # not while the caller has the results
-                images = self.preprocess(batch)  # [B, 3, S, S]
-                raw = self.network(precision)(images)  # deltas, logits, coefficients [B, P, .], prototypes [B, h, w, K]
-                found = self.detect(raw, **detect_options)  # boxes [B, D, 4], label, score, prior [B, D], count [B]
-                results = self.instances(batch, raw, found, score_threshold)
-            yield from results
+    ) -> Callable[[], list[Instances]]:
+        """Ask the device for a batch; calling what is returned waits for it."""
+        ready, device = self._engine.ready(self, precision), self.priors.device
+        sizes = torch.tensor([picture.shape[:2] for picture in pictures])  # [B, 2]
+        way = partial(self._way, ready.network, score_threshold, detect_options)
+        if device.type == "cpu" and ready.replays is None:
+            found = way(sizes, *(picture[None] for picture in self._resized(pictures)))
+            return lambda: self._make(pictures, found)
+
+        def work(*inputs: Tensor) -> tuple[Tensor, ...]:
+            rows = way(*inputs)
+            masks = rows.prototypes, rows.coefficients, rows.relative_boxes
+            return pack_rows(rows, ops.assemble_run_lengths(*masks, inputs[0], count=rows.count))
+
+        sizes_there, *given = upload([sizes, *self._resized(pictures)], device)
+        inputs = [sizes_there[0], *given]
+        if ready.replays is None:
+            sent = Sent(pictures, work(*inputs))
+        else:
+            key = score_threshold, repr(sorted(detect_options.items())), *(tensor.shape for tensor in inputs)
+            sent = ready.replays.run(key, work, inputs, take=partial(Sent, pictures))
+        return lambda: [self._instances(one.picture, one.tensors, one.on_host) for one in sent.wait()]
+
+    def _way(
+        self,
+        network: Network,
+        score_threshold: float,
+        detect_options: dict[str, Any],
+        sizes: Tensor,  # [B, 2] int64, (H, W)
+        *pictures: Tensor,  # [n, H, W, 3] uint8 each, B in all
+    ) -> Rows:
+        """From pictures to all that instances are made of, without a wait for the device."""
+        images = self._normalised(pictures)  # [B, 3, S, S]
+        raw = network(images)  # deltas, logits, coefficients [B, P, .], priors [P, 4], prototypes [B, h, w, K]
+        found = self.detect(raw, **detect_options)  # boxes [B, D, 4], label, score, prior [B, D], count [B]
+        return self._rows(raw, found, sizes, score_threshold)  # the same, boxes in pixels, coefficients [B, D, K]
 
     def network(self, precision: str = "auto") -> Network:
         """The network as `predict` runs it: a function of preprocessed images [B, 3, S, S], good for these weights.
@@ -123,18 +159,12 @@ class Model(Yolact):
         Raises:
             ValueError: there is no such precision.
         """
-        return self._engine.network(self, precision)
+        return self._engine.ready(self, precision).network
 
     def preprocess(self, pictures: list[np.ndarray]) -> Tensor:  # [B, 3, S, S]
         """Pictures [H, W, 3] uint8 RGB of any sizes to the network's normalised input."""
-        how, size = self.config.preprocessing, self.config.size
-        if how.resize == "uint8":  # mmdetection's way: OpenCV resizes in fixed point, and no other rounding equals that
-            pictures = [cv2.resize(picture, (size, size), interpolation=cv2.INTER_LINEAR) for picture in pictures]
-        device = self.priors.device
-        images = [
-            ops.preprocess(torch.from_numpy(picture)[None].to(device), size, how.mean, how.std) for picture in pictures
-        ]
-        return (images[0] if len(images) == 1 else torch.cat(images)).to(next(self.parameters()).dtype)
+        given = self._resized([torch.from_numpy(picture) for picture in pictures])
+        return self._normalised([picture[None].to(self.priors.device) for picture in given])
 
     def detect(self, raw: RawOutputs, **options: Any) -> Detections:
         """Threshold, decode and Fast NMS (section 4 of the paper), with the configuration's options unless given."""
@@ -144,38 +174,62 @@ class Model(Yolact):
         self, pictures: list[np.ndarray], raw: RawOutputs, found: Detections, score_threshold: float
     ) -> list[Instances]:
         """What scores above the threshold in each picture, with what its masks are made from."""
+        sizes = torch.tensor([picture.shape[:2] for picture in pictures]).to(found.boxes.device)
+        rows = self._rows(raw, found, sizes, score_threshold)
+        return self._make([torch.from_numpy(picture) for picture in pictures], rows)
+
+    def _resized(self, pictures: list[Tensor]) -> list[Tensor]:
+        """Pictures as they go to the device."""
+        if self.config.preprocessing.resize != "uint8":
+            return pictures
+        size = (self.config.size, self.config.size)  # mmdetection's way: OpenCV resizes in fixed point, as nothing else
+        return [torch.from_numpy(cv2.resize(picture.cpu().numpy(), size)) for picture in pictures]
+
+    def _normalised(self, pictures: Sequence[Tensor]) -> Tensor:  # [n, H, W, 3] uint8 each -> [B, 3, S, S]
+        how = self.config.preprocessing
+        images = [ops.preprocess(given, self.config.size, how.mean, how.std) for given in pictures]
+        return (images[0] if len(images) == 1 else torch.cat(images)).to(next(self.parameters()).dtype)
+
+    def _rows(
+        self,
+        raw: RawOutputs,
+        found: Detections,
+        sizes: Tensor,  # [B, 2] int64, (H, W)
+        score_threshold: float,
+    ) -> Rows:
         kept = found.label >= 0  # [B, D], rows that hold something
         if score_threshold > 0:
-            kept &= found.score > score_threshold
-        results = []
-        for b, (picture, count) in enumerate(zip(pictures, kept.sum(1).tolist(), strict=True)):
-            boxes, priors = found.boxes[b, :count], found.prior[b, :count]  # [N, 4], [N]: rows fall by score
-            results.append(
-                Instances(
-                    boxes=self._in_pixels(boxes, picture),
-                    scores=found.score[b, :count].clone(),
-                    labels=found.label[b, :count].clone(),
-                    coefficients=raw.mask_coefficients[b, priors].float(),
-                    relative_boxes=boxes.clone(),
-                    prototypes=raw.prototypes[b].to(torch.float32, copy=True),
-                    picture=picture,
-                    class_names=self.config.class_names,
-                    category_ids=self.config.category_ids,
-                )
-            )
-        return results
-
-    def _in_pixels(
-        self,
-        boxes: Tensor,  # [N, 4] xyxy, fractions of the picture
-        picture: np.ndarray,
-    ) -> Tensor:  # [N, 4] xyxy, pixels inside the picture
-        height, width, _ = picture.shape
-        edges = boxes.new_tensor([width, height, width, height])
-        pixels = boxes * edges
+            kept = kept & (found.score > score_threshold)
+        channels = raw.mask_coefficients.shape[2]
+        priors = found.prior.clamp(min=0)[..., None].expand(-1, -1, channels)  # [B, D, K]
+        edges = sizes.flip(1).repeat(1, 2)[:, None].float()  # [B, 1, 4] width, height, width, height
+        pixels = found.boxes * edges
         if self.config.integer_boxes:
             pixels = pixels.trunc()
-        return pixels.nan_to_num(0.0).clamp(min=boxes.new_zeros(4), max=edges)
+        return Rows(
+            count=kept.sum(1),
+            labels=found.label,
+            scores=found.score,
+            boxes=pixels.nan_to_num(0.0).clamp(min=0.0).minimum(edges),
+            relative_boxes=found.boxes,
+            coefficients=raw.mask_coefficients.gather(1, priors).float(),
+            prototypes=raw.prototypes.float(),
+        )
+
+    def _make(
+        self,
+        pictures: list[Tensor],  # B x [H, W, 3] uint8
+        rows: Rows,
+    ) -> list[Instances]:
+        made = []
+        for b, (picture, count) in enumerate(zip(pictures, rows.count.tolist(), strict=True)):
+            per_row = {name: getattr(rows, name)[b, :count].clone() for name in PER_ROW}
+            made.append(self._instances(picture, {**per_row, "prototypes": rows.prototypes[b].clone()}))
+        return made
+
+    def _instances(self, picture: Tensor, tensors: dict[str, Tensor], on_host: OnHost | None = None) -> Instances:
+        names, ids = self.config.class_names, self.config.category_ids
+        return Instances(**tensors, picture=picture.numpy(), class_names=names, category_ids=ids, on_host=on_host)
 
 
 def load(
@@ -226,21 +280,29 @@ def create(
     return Model(get_config(config).with_num_classes(num_classes), freeze_batch_norm=freeze_batch_norm).to(place)
 
 
-def as_picture(picture: Picture) -> np.ndarray:  # [H, W, 3] uint8 RGB
-    """Read a file, or copy an array or a tensor: what an `Instances` keeps is its own."""
+def _batches(pictures: Iterator[Picture], size: int, device: torch.device) -> Iterator[list[Tensor]]:
+    while batch := [_own(picture, device) for picture in islice(pictures, size)]:
+        yield batch
+
+
+def _own(picture: Picture, device: torch.device) -> Tensor:  # [H, W, 3] uint8 RGB
+    """Read a file, or copy an array or a tensor: what an `Instances` keeps is its own. What is on the device stays."""
     if isinstance(picture, (str, os.PathLike)):
-        return read_picture(picture)
-    if isinstance(picture, Tensor):
-        picture = picture.detach().cpu().numpy()
-        if picture.ndim == 3 and picture.shape[0] == 3 and picture.shape[2] != 3:
-            picture = picture.transpose(1, 2, 0)
-    if not isinstance(picture, np.ndarray):
+        return torch.from_numpy(read_picture(picture))
+    if not isinstance(picture, (np.ndarray, Tensor)):
         raise TypeError(f"pictures must be paths, [H, W, 3] uint8 arrays or tensors, got {type(picture).__name__}")
-    if picture.dtype != np.uint8:
-        raise TypeError(f"pictures must be of dtype uint8, got {picture.dtype}")
-    if picture.ndim != 3 or picture.shape[2] != 3 or picture.size == 0:
-        raise ValueError(f"pictures must be of shape [H, W, 3] (tensors also [3, H, W]), got {list(picture.shape)}")
-    return np.array(picture, order="C")
+    if picture.dtype not in (np.uint8, torch.uint8):
+        raise TypeError(f"pictures must be of dtype uint8, got {str(picture.dtype).removeprefix('torch.')}")
+    shape = list(picture.shape)
+    if isinstance(picture, Tensor):
+        picture = picture.detach() if picture.device == device else picture.detach().cpu()
+        if picture.ndim == 3 and shape[0] == 3 and shape[2] != 3:
+            picture = picture.permute(1, 2, 0)
+    if picture.ndim != 3 or picture.shape[2] != 3 or 0 in shape:
+        raise ValueError(f"pictures must be of shape [H, W, 3] (tensors also [3, H, W]), got {shape}")
+    if isinstance(picture, Tensor):
+        return picture.clone(memory_format=torch.contiguous_format)
+    return torch.from_numpy(np.array(picture, order="C"))
 
 
 def _find_weights(path_or_name: str | os.PathLike[str]) -> Path:

@@ -40,5 +40,18 @@ class Detections:
     count: Tensor  # [B] int64, valid rows
 
 
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """What the instances of a batch are made of, in shapes that do not depend on what the pictures show."""
+
+    count: Tensor  # [B] int64, rows that are instances: they come first
+    labels: Tensor  # [B, D] int64
+    scores: Tensor  # [B, D] float32, falling
+    boxes: Tensor  # [B, D, 4] float32 xyxy, pixels inside the picture
+    relative_boxes: Tensor  # [B, D, 4] float32 xyxy, fractions of the picture
+    coefficients: Tensor  # [B, D, K] float32
+    prototypes: Tensor  # [B, h, w, K] float32
+
+
 for _structure in (RawOutputs, Selection, Detections):
     torch.export.register_dataclass(_structure, serialized_type_name=f"yolact.{_structure.__name__}")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import chain
 from operator import attrgetter
 from typing import Any
@@ -15,56 +16,80 @@ from torch.nn.modules import module as torch_module
 
 from yolact.engine.network import Network, is_plain, lean_network
 from yolact.engine.precision import choose_dtype
+from yolact.engine.replay import CudaGraphs, Recorder, Replays
 from yolact.models.yolact import Yolact
 from yolact.structures import RawOutputs
 
 
-class Engine:
-    """A model's networks for inference, one a precision; safe to use from several threads.
+@dataclass(frozen=True, eq=False)
+class Ready:
+    """What predicts with a model's weights as they are now, in one precision."""
 
-    They hold a second copy of the weights: reordered for oneDNN on a CPU (for a second batch size a third), in half
-    precision on a GPU. The model knows nothing of them: copies and pickles of an engine are empty.
+    network: Network
+    replays: Replays | None  # where the whole way is recorded and replayed
+
+
+class Engine:
+    """What a model keeps to predict with, one a precision; safe to use from several threads.
+
+    It holds a second copy of the weights: reordered for oneDNN on a CPU (for a second batch size a third), in half
+    precision on a GPU. The model knows nothing of it: copies and pickles of an engine are empty.
+
+    Args:
+        recorder: what records for a device; None where nothing is recorded.
     """
 
-    def __init__(self) -> None:
-        self.clear()
+    def __init__(self, recorder: Callable[[torch.device], Recorder | None] | None = None) -> None:
+        self._recorder = recorder or _recorder
+        self._weights: Weights | None = None
+        self._ready: dict[torch.dtype, Ready] = {}
         self._lock = threading.Lock()
 
-    def clear(self) -> None:
-        """Forget the networks, and free what they hold."""
-        self._weights: Weights | None = None
-        self._networks: dict[torch.dtype, Network] = {}
-
-    def network(self, model: Yolact, precision: str) -> Network:
-        """What `model.eval()` computes, as fast as it can be had.
+    def ready(self, model: Yolact, precision: str) -> Ready:
+        """What computes as `model.eval()` does, as fast as it can be had.
 
         A network that is not as `yolact.models` builds it (hooks, other modules) runs as it is, in its own precision.
 
         Raises:
             ValueError: there is no such precision, or the network cannot be converted to it.
         """
-        weights = next(model.parameters())
-        dtype = choose_dtype(precision, weights.device, weights.dtype)
+        first = next(model.parameters())
+        dtype = choose_dtype(precision, first.device, first.dtype)
         with self._lock:
             if self._weights is None or self._weights.changed():
-                self.clear()
+                self._forget()
                 self._weights = Weights(model)
-            if dtype not in self._networks:
+            if dtype not in self._ready:
                 if self._weights.plain:
-                    self._networks[dtype] = lean_network(model, dtype)
-                elif precision == "auto" or dtype == weights.dtype:
-                    self._networks[dtype] = _AsItIs(model)
+                    recorder = self._recorder(first.device)
+                    replays = None if recorder is None else Replays(recorder)
+                    self._ready[dtype] = Ready(lean_network(model, dtype), replays)
+                elif precision == "auto" or dtype == first.dtype:
+                    self._ready[dtype] = Ready(_AsItIs(model), None)
                 else:
-                    raise ValueError(
-                        f"precision {precision!r}: a network with hooks or modules of its own runs as it is"
-                    )
-            return self._networks[dtype]
+                    raise ValueError(f"precision {precision!r}: a network with hooks or other modules runs as it is")
+            return self._ready[dtype]
+
+    def clear(self) -> None:
+        """Forget everything, and free what it holds."""
+        with self._lock:
+            self._forget()
+
+    def _forget(self) -> None:
+        for ready in self._ready.values():
+            if ready.replays is not None:
+                ready.replays.clear()
+        self._weights, self._ready = None, {}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Engine:
         return Engine()
 
     def __reduce__(self) -> tuple[type[Engine], tuple[()]]:
         return Engine, ()
+
+
+def _recorder(device: torch.device) -> Recorder | None:
+    return CudaGraphs(device) if device.type == "cuda" else None
 
 
 class Weights:

@@ -57,17 +57,24 @@ class RunLengths:
         return rles
 
     def _on_host(self) -> tuple[list[int], list[dict[str, Any]]]:
-        """Return the bytes that each row needs, and COCO's dictionaries; no counts where a row overflowed.
-
-        Waits once: on a GPU the device itself writes to pinned memory, and only the bytes that count.
-        """
-        count, capacity = self.data.shape
-        begin_of_text = count * _RECORD_FIELDS * 8  # int64 each
-        size = begin_of_text + count * -(-capacity // 4) * 4
-        memory = torch.empty(size, dtype=torch.uint8, pin_memory=self.data.is_cuda)
-        torch.ops.yolact.gather_run_lengths(self.data, self.length, self.needed, self.size, memory)
+        """Return the bytes that each row needs, and COCO's dictionaries; no counts where a row overflowed."""
+        memory = self.gather()
         if self.data.is_cuda:
             torch.cuda.current_stream(self.data.device).synchronize()
+        return self.read(memory)
+
+    def gather(self) -> Tensor:  # uint8
+        """Return memory for `read`, to be waited for on a GPU: the device itself writes it, and only what counts."""
+        count, capacity = self.data.shape
+        size = count * (_RECORD_FIELDS * 8 + -(-capacity // 4) * 4)  # int64 each
+        memory = torch.empty(size, dtype=torch.uint8, pin_memory=self.data.is_cuda)
+        torch.ops.yolact.gather_run_lengths(self.data, self.length, self.needed, self.size, memory)
+        return memory
+
+    def read(self, memory: Tensor) -> tuple[list[int], list[dict[str, Any]]]:
+        """Return the bytes that each row needs, and COCO's dictionaries; no counts where a row overflowed."""
+        count = len(self)
+        begin_of_text = count * _RECORD_FIELDS * 8
         records = memory[:begin_of_text].view(torch.int64).view(count, _RECORD_FIELDS).tolist()
         bytes_of_text = sum(records[-1][:2]) if records else 0
         text = memory[begin_of_text : begin_of_text + bytes_of_text].numpy().tobytes().decode("ascii")

@@ -1,0 +1,76 @@
+"""What a GPU computed of a batch, on its way to the host: everything copied once, and waited for once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from yolact.engine.packing import pack, unpack
+from yolact.engine.transfer import mark
+from yolact.instances import OnHost
+from yolact.ops import RunLengths
+from yolact.ops.run_lengths import copy_to_host
+from yolact.structures import Rows
+
+_NAMES = [field.name for field in fields(Rows)]
+_TO_HOST = _NAMES.index("boxes") + 1  # fields that the host is told: those up to here
+
+
+def pack_rows(rows: Rows, strings: RunLengths) -> tuple[Tensor, ...]:
+    """What `Sent` takes: rows in a block with a row a picture, and run lengths."""
+    block, *views = pack([getattr(rows, name) for name in _NAMES])
+    return block, *views, strings.data, strings.length, strings.needed, strings.size
+
+
+@dataclass(frozen=True, eq=False)
+class Arrived:
+    """One picture's results."""
+
+    tensors: dict[str, Tensor]  # on the device: the fields of `Rows` but for the count, [N, ...] each
+    on_host: OnHost
+    picture: Tensor  # [H, W, 3] uint8, on the host
+
+
+class Sent:
+    """A batch's results: copies of its own on the device, and others under way to the host."""
+
+    def __init__(
+        self,
+        pictures: Sequence[Tensor],  # B x [H, W, 3] uint8, on the CPU or on the device
+        outputs: tuple[Tensor, ...],  # of `pack_rows`, which later work may overwrite
+    ) -> None:
+        block, *self._views = outputs[: 1 + len(_NAMES)]
+        self._rows = [row.clone() for row in block]  # a picture's instances must not keep another's alive
+        first_left = self._views[_TO_HOST]
+        told = block[:, : first_left.storage_offset() * first_left.element_size()]
+        self._told = copy_to_host(told.clone(memory_format=torch.contiguous_format))
+        self._strings = RunLengths(*outputs[1 + len(_NAMES) :])
+        self._text = self._strings.gather()
+        self._pictures = [copy_to_host(picture) for picture in pictures]
+        self._wait = mark(block.device)
+
+    def wait(self) -> list[Arrived]:
+        """The results, once they are here."""
+        self._wait()
+        needed, rles = self._strings.read(self._text)
+        detections, capacity = len(rles) // len(self._rows), self._strings.data.shape[1]
+        arrived = []
+        for b, (row, told, picture) in enumerate(zip(self._rows, self._told, self._pictures, strict=True)):
+            count, *host = unpack(told, self._views[:_TO_HOST])
+            n = int(count)
+            mine = slice(b * detections, b * detections + n)
+            labels, scores, boxes = (tensor[:n].clone() for tensor in host)  # not the memory pinned for the way
+            whole = max(needed[mine], default=0) <= capacity
+            device = dict(zip(_NAMES, unpack(row, self._views), strict=True))
+            del device["count"]
+            arrived.append(
+                Arrived(
+                    {name: tensor if name == "prototypes" else tensor[:n] for name, tensor in device.items()},
+                    OnHost(labels, scores, boxes, rles[mine] if whole else None),
+                    picture.clone() if picture.is_pinned() else picture,
+                )
+            )
+        return arrived
