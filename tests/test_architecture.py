@@ -41,7 +41,7 @@ ALLOWED = {
     "export": ANYBODY | {"ops", "models", "instances", "predictor"},
     "doctor": {"errors", "devices"},
     "demo": ANYBODY | {"instances", "predictor", "pictures", "run"},
-    "bench": ANYBODY | {"ops", "models", "instances", "predictor", "pictures", "mask", "devices", "demo"},
+    "bench": ANYBODY | {"ops", "models", "engine", "instances", "predictor", "pictures", "mask", "devices", "demo"},
 }
 
 

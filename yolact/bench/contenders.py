@@ -6,7 +6,6 @@ A contender is a chain of stages, each taking what the one before gave.
 from __future__ import annotations
 
 import json
-import logging
 import time
 import warnings
 from collections.abc import Callable
@@ -35,24 +34,26 @@ Network = Callable[[Tensor], tuple[Tensor, ...]]  # images -> deltas, logits, co
 
 @dataclass(frozen=True)
 class Contender:
-    """One way from picture files to a COCO results list as JSON text."""
+    """One way from pictures, as a rule files, to a COCO results list, as a rule as JSON text."""
 
     name: str
-    stages: dict[str, Stage]  # the first takes a list of paths, the last gives the text
-    whole: Callable[[list[Path]], str] | None = None  # the same in one call, where that is another way
+    stages: dict[str, Stage]  # the first takes what there is of a batch, such as a list of paths
+    whole: Stage | None = None  # the same in one call, where that is another way
+    to_json: Stage = str  # what the last stage gives as JSON text
     ready: float = 0.0  # seconds to get ready: to compile, to export
+    half: bool = False  # the network in half precision
 
-    def __call__(self, paths: list[Path]) -> str:
+    def __call__(self, given: Any) -> Any:
         if self.whole is not None:
-            return self.whole(paths)
-        given: Any = paths
+            return self.whole(given)
         for stage in self.stages.values():
             given = stage(given)
         return given
 
 
-def ours(model: Model) -> Contender:
+def ours(model: Model, precision: str = "fp32") -> Contender:
     """`Model.predict`, and its steps one by one."""
+    network = model.network(precision)
 
     def results(given: tuple[list[np.ndarray], RawOutputs, Detections]) -> list[Instances]:
         instances = model.instances(*given, SCORE_THRESHOLD)
@@ -60,21 +61,25 @@ def ours(model: Model) -> Contender:
             _ = found.rles
         return instances
 
-    def to_json(instances: list[Instances]) -> str:
-        return json.dumps([row for number, found in enumerate(instances, 1) for row in found.to_coco(number)])
-
     def whole(paths: list[Path]) -> str:
-        return to_json(model.predict(paths, batch_size=len(paths), score_threshold=SCORE_THRESHOLD))
+        found = model.predict(paths, score_threshold=SCORE_THRESHOLD, batch_size=len(paths), precision=precision)
+        return json_of(found)
 
     stages: dict[str, Stage] = {
         "decode": lambda paths: [read_picture(path) for path in paths],
         "preprocess": lambda pictures: (pictures, model.preprocess(pictures)),
-        "network": lambda given: (given[0], model(given[1])),
+        "network": lambda given: (given[0], network(given[1])),
         "detect": lambda given: (*given, model.detect(given[1])),
         "masks to RLE": results,
-        "to JSON": to_json,
+        "to JSON": json_of,
     }
-    return Contender("yolact", stages, whole)
+    half = precision != "fp32"
+    return Contender(f"yolact, {precision}" if half else "yolact", stages, whole, half=half)
+
+
+def json_of(instances: list[Instances]) -> str:
+    """A COCO results list, a batch's pictures numbered from 1."""
+    return json.dumps([row for number, found in enumerate(instances, 1) for row in found.to_coco(number)])
 
 
 def why_no_peers(model: Model) -> str | None:
@@ -99,10 +104,10 @@ def original(name: str, model: Yolact, network: Network, ready: float = 0.0) -> 
     def decode(paths: list[Path]) -> list[np.ndarray]:
         return [np.asarray(cv2.imread(str(path))) for path in paths]
 
-    def preprocess(pictures: list[np.ndarray]) -> Any:
-        batch = torch.from_numpy(np.stack(pictures)).to(device)
+    def preprocess(pictures: list[np.ndarray] | Tensor) -> Any:  # a tensor [B, H, W, 3] is on the device already
+        batch = pictures if isinstance(pictures, Tensor) else torch.from_numpy(np.stack(pictures)).to(device)
         images = eager.eager_preprocess(batch, (config.size, config.size), mean, std)
-        return [picture.shape[:2] for picture in pictures], images[:, [2, 1, 0]].contiguous()
+        return [tuple(batch.shape[1:3])] * len(batch), images[:, [2, 1, 0]].contiguous()
 
     def run(given: Any) -> Any:
         sizes, images = given
@@ -185,21 +190,18 @@ def onnx_runtime(model: Yolact, threads: int, folder: Path) -> Contender:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
 
     def network(images: Tensor) -> tuple[Tensor, ...]:
-        return tuple(torch.from_numpy(array) for array in session.run(None, {name: images.numpy()}))
+        return tuple(torch.from_numpy(array) for array in session.run(None, {"images": images.numpy()}))
 
     return original("ONNX Runtime", model, network, time.perf_counter() - start)
 
 
 def _export(model: Yolact, file: Path) -> None:
-    images = torch.zeros(2, 3, model.config.size, model.config.size)
-    shapes = {"images": {0: torch.export.Dim("batch")}}
-    logging.disable(logging.WARNING)  # of packages that have operators for it to know of
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            torch.onnx.export(Tensors(model).eval(), (images,), file, dynamo=True, dynamic_shapes=shapes, verbose=False)
-    finally:
-        logging.disable(logging.NOTSET)
+    images = torch.zeros(1, 3, model.config.size, model.config.size)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of shapes that the configuration fixes
+        # By tracing, which takes a second where torch.export takes ten: ONNX Runtime is as fast with either's file.
+        torch.onnx.export(
+            Tensors(model), (images,), file, input_names=["images"], dynamic_axes={"images": {0: "batch"}}, dynamo=False
+        )

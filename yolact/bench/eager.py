@@ -32,6 +32,8 @@ def eager_fast_nms(
     *carried: Tensor,  # [N, K]
 ) -> tuple[Tensor, ...]:  # boxes [M, 4], label [M], score [M], and of what is carried the rows that stay
     """Fast NMS as the paper gives it: sort, an overlap matrix a class, its upper triangle, the columns' maxima."""
+    if len(boxes) == 0:
+        return boxes, torch.empty(0, dtype=torch.int64, device=boxes.device), scores.new_empty(0), *carried
     scores, order = scores.sort(1, descending=True)
     scores, order = scores[:, :200], order[:, :200]
     boxes = boxes[order]  # [C, K, 4]

@@ -19,6 +19,7 @@ from yolact.bench.measure import measure
 from yolact.bench.stand_in import stand_in
 from yolact.demo import photo_of_a_cat
 from yolact.devices import find_device
+from yolact.engine import choose_dtype
 from yolact.files import replacing
 from yolact.pictures import read_picture, write_picture
 from yolact.predictor import Model, load
@@ -69,40 +70,33 @@ def run(
     if picture is not None:
         name, pixels = picture.name, read_picture(picture)
     else:
-        name = "chelsea of scikit-image"
-        pixels = cv2.resize(photo_of_a_cat(), (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
+        name, pixels = "chelsea of scikit-image", photo(WIDTH, HEIGHT)
     report = Report(f"{name}, {pixels.shape[1]} x {pixels.shape[0]}, JPEG, in a batch each moved on to the right")
-    before = torch.get_num_threads()
-    try:
-        with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
-            paths, pictures = _pictures(pixels, max(batch for batch, _ in cases), Path(folder))
-            for subject in subjects:
-                model = subject.model(pictures[:8], place)
-                if fault := peers.why_no_peers(model):
-                    report.left_out.append(f"{model.config.name}: no peers: {fault}")
-                for batch, threads in cases:
-                    starts(f"{model.config.name}, batch {batch}, threads {threads} ...")
-                    torch.set_num_threads(threads)
-                    lineup = _lineup(model, batch, threads, Path(folder), compiled)
-                    rows, left_out = measure(lineup, paths[:batch], place, seconds=seconds)
-                    report.left_out += [f"{model.config.name}, batch {batch}: {line}" for line in left_out]
-                    report.scenes.append(
-                        {
-                            "config": model.config.name,
-                            "weights": Path(subject.weights).name if subject.weights else "random",
-                            "device": place.type,
-                            "batch": batch,
-                            "threads": threads,
-                            "rows": [asdict(row) for row in rows],
-                        }
-                    )
-                    done(report.scenes[-1])
-    finally:
-        torch.set_num_threads(before)
+    with tempfile.TemporaryDirectory() as folder, torch.no_grad():
+        paths, pictures = picture_files(pixels, max(batch for batch, _ in cases), Path(folder))
+        for subject in subjects:
+            model = subject.model(pictures[:8], place)
+            weights = Path(subject.weights).name if subject.weights else "random"
+            if fault := peers.why_no_peers(model):
+                report.left_out.append(f"{model.config.name}: no peers: {fault}")
+            for batch, threads in cases:
+                starts(f"{model.config.name}, batch {batch}, threads {threads} ...")
+                lineup = lineup_of(model, batch, threads, Path(folder), compiled)
+                rows, left_out = measure(lineup, paths[:batch], place, seconds=seconds, threads=threads)
+                report.left_out += [f"{model.config.name}, batch {batch}: {line}" for line in left_out]
+                scene: dict[str, Any] = {"config": model.config.name, "weights": weights, "device": place.type}
+                scene |= {"batch": batch, "threads": threads, "rows": [asdict(row) for row in rows]}
+                report.scenes.append(scene)
+                done(scene)
     return report
 
 
-def _pictures(pixels: np.ndarray, count: int, folder: Path) -> tuple[list[Path], list[np.ndarray]]:
+def photo(width: int, height: int) -> np.ndarray:  # [height, width, 3] uint8 RGB
+    """A photo of a cat in that size."""
+    return cv2.resize(photo_of_a_cat(), (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def picture_files(pixels: np.ndarray, count: int, folder: Path) -> tuple[list[Path], list[np.ndarray]]:
     """As many files, and what they hold; each moved on to the right a little, so that no two give the same."""
     paths = [folder / f"{number}.jpg" for number in range(count)]
     for number, path in enumerate(paths):
@@ -110,16 +104,21 @@ def _pictures(pixels: np.ndarray, count: int, folder: Path) -> tuple[list[Path],
     return paths, [read_picture(path) for path in paths]
 
 
-def _lineup(
-    model: Model, batch: int, threads: int, folder: Path, compiled: bool
+def lineup_of(
+    model: Model, batch: int, threads: int, folder: Path, compiled: bool = False
 ) -> dict[str, Callable[[], peers.Contender]]:
+    """What makes each contender, ours first; those whose packages are not here fail when they are made."""
     lineup: dict[str, Callable[[], peers.Contender]] = {"yolact": lambda: peers.ours(model)}
+    device = model.priors.device
+    halves = {torch.float16: "fp16", torch.bfloat16: "bf16"}
+    if (half := halves.get(choose_dtype("auto", device, torch.float32))) is not None:  # what `predict` takes here
+        lineup[f"yolact, {half}"] = lambda: peers.ours(model, half)
     if peers.why_no_peers(model):
         return lineup
     lineup["eager torch"] = lambda: peers.eager_torch(model)
     if compiled:
         lineup["torch.compile"] = lambda: peers.compiled(model, batch)
-    if model.priors.device.type == "cpu":
+    if device.type == "cpu":
         lineup["ONNX Runtime"] = lambda: peers.onnx_runtime(model, threads, folder)
     return lineup
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from yolact import mask
-from yolact.bench.contenders import Contender
+from yolact.bench.contenders import SCORE_THRESHOLD, Contender
 from yolact.bench.timing import Timing, summary
 
 SCORE = 1e-3  # scores further apart are of other instances; float32 sums in another order stay far below
@@ -39,24 +39,35 @@ class Row:
 
 def measure(
     contenders: Mapping[str, Callable[[], Contender]],  # by name, what makes each
-    paths: list[Path],  # the batch
+    given: Any,  # the batch, such as a list of paths
     device: torch.device,
     *,
     seconds: float,  # for all contenders together
-    least: int = 1,  # rounds after the warm-up
+    threads: int,  # torch's
 ) -> tuple[list[Row], list[str]]:  # and who was left out, a line each: a peer that fails or finds something else
     """Run every contender once for its result and its memory, then all in turn until `seconds` are spent.
 
     The first contender is what the others' results are compared with. Only the ratios between contenders of one call
     mean anything on a shared machine.
     """
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        return _measure(contenders, given, device, seconds)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _measure(
+    contenders: Mapping[str, Callable[[], Contender]], given: Any, device: torch.device, seconds: float
+) -> tuple[list[Row], list[str]]:
     running: list[Contender] = []
     known: dict[str, tuple[str, int | None, float]] = {}  # text, peak, agreement
     left_out: list[str] = []
     for name, make in contenders.items():
         try:
             contender = make()
-            text, peak = _first_call(contender, paths, device)
+            text, peak = _first_call(contender, given, device)
         except Exception as error:
             if not known:
                 raise  # ours is no peer that may fail
@@ -64,7 +75,7 @@ def measure(
             left_out.append(f"{name}: {type(error).__name__}: {lines[0]}"[:200])
             continue
         share = agreement(next(iter(known.values()))[0] if known else text, text)
-        if share < AGREEMENT:
+        if share < AGREEMENT and not contender.half:  # random weights magnify half precision's rounding: it is told
             left_out.append(f"{name}: its results differ: {share:.0%} of the instances agree")
             continue
         known[name] = text, peak, share
@@ -74,13 +85,13 @@ def measure(
     stages: dict[str, list[dict[str, float]]] = {contender.name: [] for contender in running}
     end = time.perf_counter() + seconds
     rounds = 0
-    while rounds < least or time.perf_counter() < end:
+    while rounds < 1 or time.perf_counter() < end:
         for contender in running:
-            taken = _by_stage(contender, paths, device)
+            taken = _by_stage(contender, given, device)
             stages[contender.name].append(taken)
             if contender.whole is not None:
                 start = time.perf_counter()
-                contender.whole(paths)  # ends on the host
+                contender.whole(given)  # ends on the host
                 wholes[contender.name].append((time.perf_counter() - start) * 1e3)
             else:
                 wholes[contender.name].append(sum(taken.values()))
@@ -92,7 +103,7 @@ def measure(
         medians = {
             stage: summary([taken[stage] for taken in stages[contender.name]]).median for stage in contender.stages
         }
-        instances = len(json.loads(text)) / len(paths)
+        instances = len(json.loads(text)) / len(given)
         whole = summary(wholes[contender.name])
         rows.append(Row(contender.name, whole, medians, rounds, instances, share, peak, contender.ready))
     return rows, left_out
@@ -100,32 +111,30 @@ def measure(
 
 def agreement(mine: str, theirs: str) -> float:
     """The share of instances, of both results together, that have a partner in the other of the same picture and class,
-    of nearly the same score and mask."""
+    of nearly the same score and mask; those that score next to the threshold may lack one."""
     a: list[dict[str, Any]] = json.loads(mine)
     b: list[dict[str, Any]] = json.loads(theirs)
-    if not a and not b:
-        return 1.0
-    of_class: dict[tuple[int, int], list[dict[str, Any]]] = {}
-    for row in b:
-        of_class.setdefault((row["image_id"], row["category_id"]), []).append(row)
+    alone = list(b)
     pairs = 0
     for row in a:
-        others = of_class.get((row["image_id"], row["category_id"]), [])
-        same = (other for other in others if abs(other["score"] - row["score"]) <= SCORE and _same_mask(row, other))
-        partner = next(same, None)
-        if partner is not None:
-            others.remove(partner)
+        partner = next((other for other in alone if _same(row, other)), None)
+        if partner is None:
+            alone.append(row)
+        else:
+            alone.remove(partner)
             pairs += 1
-    return 2 * pairs / (len(a) + len(b))
+    missing = sum(row["score"] > SCORE_THRESHOLD + SCORE for row in alone)
+    return 2 * pairs / (2 * pairs + missing) if missing else 1.0
 
 
-def _same_mask(a: dict[str, Any], b: dict[str, Any]) -> bool:
+def _same(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    if (a["image_id"], a["category_id"]) != (b["image_id"], b["category_id"]) or abs(a["score"] - b["score"]) > SCORE:
+        return False
     one, other = a["segmentation"], b["segmentation"]
     return one == other or bool(np.max(mask.iou([one], [other], [0])) > IOU)
 
 
-def _by_stage(contender: Contender, paths: list[Path], device: torch.device) -> dict[str, float]:
-    given: Any = paths
+def _by_stage(contender: Contender, given: Any, device: torch.device) -> dict[str, float]:
     taken = {}
     for name, stage in contender.stages.items():
         start = time.perf_counter()
@@ -136,20 +145,24 @@ def _by_stage(contender: Contender, paths: list[Path], device: torch.device) -> 
     return taken
 
 
-def _first_call(contender: Contender, paths: list[Path], device: torch.device) -> tuple[str, int | None]:
+def _first_call(contender: Contender, given: Any, device: torch.device) -> tuple[str, int | None]:
     """The result, and the bytes needed at the peak beyond those held before; None where the system does not tell."""
+
+    def result() -> str:
+        return contender.to_json(contender(given))
+
     gc.collect()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
-        return contender(paths), torch.cuda.max_memory_allocated(device) - before
+        return result(), torch.cuda.max_memory_allocated(device) - before
     try:
         ctypes.CDLL(None).malloc_trim(0)  # what earlier contenders freed is theirs to have needed
         Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
         before = _resident("VmRSS")
     except (OSError, AttributeError):
-        return contender(paths), None
-    return contender(paths), _resident("VmHWM") - before
+        return result(), None
+    return result(), _resident("VmHWM") - before
 
 
 def _resident(field: str) -> int:

@@ -13,7 +13,8 @@ from yolact.models.yolact import Yolact
 from yolact.predictor import Model
 
 INSTANCES = 36  # above a score of 0.05: what the published yolact_base and yolact_resnet50 answer on COCO on average
-LOGIT_SPREAD = 2.0  # standard deviation of the class logits
+SPREADS = {"bbox_layer": 1.0, "conf_layer": 2.0, "mask_layer": 0.5}  # standard deviations that the head's layers get
+MARGIN = 0.02  # off the logit at which the last object falls under the threshold, where others may round it away
 SEED = 0
 
 
@@ -25,8 +26,8 @@ def stand_in(
 ) -> Model:
     """A network of that configuration that finds `INSTANCES` objects a picture in these, on average.
 
-    Weights are drawn; batch norm takes its statistics from the pictures, so that activations are of a usual size all
-    the way; the class logits are spread as a trained network's, and the background's bias is what gives the number.
+    Weights are drawn; then batch norm and the last layers are scaled by what they give on the pictures, so that
+    activations, boxes, classes and prototypes vary as a trained network's do.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
@@ -40,23 +41,46 @@ def stand_in(
     model.eval()
     head = model.prediction_layers[0]
     assert isinstance(head, PredictionHead)
-    head.conf_layer.weight.mul_(LOGIT_SPREAD / model(images).class_logits.std())
-    assert head.conf_layer.bias is not None
-    head.conf_layer.bias.view(head.anchors, -1)[:, 0] = _background(model, images)
+    prototypes = model.proto_net[-2]  # before the ReLU
+    assert isinstance(prototypes, nn.Conv2d)
+    _normalise(model, images, {prototypes: 1.0} | {getattr(head, name): spread for name, spread in SPREADS.items()})
+    find(model, pictures, INSTANCES)
     return model
 
 
-def _background(model: Yolact, images: Tensor) -> float:
-    """The background's logit that leaves `INSTANCES` a picture, by bisection."""
-    raw = model(images)
-    low, high = 0.0, 50.0
+def _normalise(model: Yolact, images: Tensor, spreads: dict[nn.Conv2d, float]) -> None:
+    """Give each channel of these layers a mean of zero and that standard deviation, on these images."""
+    given: dict[nn.Module, list[Tensor]] = {layer: [] for layer in spreads}
+    hooks = [
+        layer.register_forward_hook(lambda layer, _, output: given[layer].append(output.transpose(0, 1).flatten(1)))
+        for layer in spreads
+    ]
+    model(images)
+    for hook in hooks:
+        hook.remove()
+    for layer, spread in spreads.items():
+        std, mean = torch.std_mean(torch.cat(given[layer], 1), 1)
+        layer.weight.mul_((spread / std)[:, None, None, None])
+        assert layer.bias is not None
+        layer.bias.sub_(mean).mul_(spread / std)
+
+
+@torch.no_grad()
+def find(model: Model, pictures: list[np.ndarray], instances: int) -> None:
+    """Let the model find so many objects a picture in these, on average, a hundred at most: by the background's bias,
+    found by bisection."""
+    head = model.prediction_layers[0]
+    assert isinstance(head, PredictionHead)
+    assert head.conf_layer.bias is not None
+    raw = model(model.preprocess(pictures))
+    low, high = -50.0, 50.0
     for _ in range(25):
-        bias = (low + high) / 2
+        more = (low + high) / 2
         logits = raw.class_logits.clone()
-        logits[..., 0] += bias
+        logits[..., 0] += more
         found = ops.detect(raw.box_deltas, logits, raw.priors, **model.config.detect.kwargs())
-        if int((found.score > model.config.detect.score_threshold).sum()) > INSTANCES * len(images):
-            low = bias
+        if int((found.score > model.config.detect.score_threshold).sum()) >= instances * len(pictures):
+            low = more
         else:
-            high = bias
-    return high
+            high = more
+    head.conf_layer.bias.view(head.anchors, -1)[:, 0] += low - MARGIN
