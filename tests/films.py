@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import pytest
 import torch
 
 from yolact.instances import Instances
@@ -39,6 +42,42 @@ def read_film(path: Path) -> list[np.ndarray]:
             break
         frames.append(frame)
     return frames
+
+
+class Camera:
+    """In the place of OpenCV's capture: so many frames, at once or at a rate; their pixels are their numbers."""
+
+    def __init__(
+        self, frames: int, rate: float | None = None, events: Mapping[int, Callable[[], None]] | None = None
+    ) -> None:
+        self.frames, self.rate, self.events = frames, rate, events or {}
+        self.given = 0
+
+    def isOpened(self) -> bool:
+        return True
+
+    def get(self, name: int) -> float:
+        return 30.0 if name == cv2.CAP_PROP_FPS else -1.0
+
+    def read(self) -> tuple[bool, np.ndarray | None]:
+        """The next frame, when it is time, after the event that goes with it."""
+        if self.given == self.frames:
+            return False, None
+        if self.rate:
+            time.sleep(1 / self.rate)
+        self.given += 1
+        self.events.get(self.given, lambda: None)()
+        return True, np.full((48, 64, 3), self.given % 256, np.uint8)
+
+    def release(self) -> None:
+        pass
+
+
+def opens_as(monkeypatch: pytest.MonkeyPatch, camera: Camera, source: str) -> None:
+    """Let a webcam's number or a file in the working folder open as this."""
+    real = cv2.VideoCapture
+    wanted = int(source) if source.isdecimal() else os.path.abspath(source)
+    monkeypatch.setattr(cv2, "VideoCapture", lambda opened, *how: camera if opened == wanted else real(opened, *how))
 
 
 class StandIn:

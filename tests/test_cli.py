@@ -8,6 +8,7 @@ import os
 import pickle
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT, skip_or_fail
+from films import Camera, opens_as, read_film
 
 import yolact
 from yolact import mask
@@ -223,6 +225,31 @@ def test_interrupt_is_quiet(
     assert main(["predict", "pictures", "--weights", weights, "--json", "r.json"]) == 130
     assert capsys.readouterr().err.strip() == ""
     assert not Path("r.json").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("source", ["film.mp4", "0"])
+def test_a_signal_ends_the_input(
+    folder: Path,
+    weights: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    source: str,
+    number: signal.Signals,
+) -> None:
+    Path("film.mp4").write_text("a film")
+    at_third = {3: lambda: os.kill(os.getpid(), number)}
+    opens_as(monkeypatch, Camera(frames=200, rate=50, events=at_third), source)
+    command = ["predict", source, "--weights", weights, "--max-detections", "1", "--json", "r.json", "--output", "out"]
+    assert main(command) == (0 if source == "0" else 128 + number), "a webcam has no other end"
+    out, err = capsys.readouterr()
+    done = int(out.split()[0])
+    assert 0 < done < 200
+    assert out.startswith(f"{done} instances in {done} frames, ")
+    assert err == ("" if source == "0" else "yolact: interrupted; what is written holds what was done until then\n")
+    assert len(json.loads(Path("r.json").read_text())) == done
+    (written,) = Path("out").iterdir()
+    assert len(read_film(written)) >= done, "it plays, and shows a webcam's frames as long as they lasted"
 
 
 def test_demo_writes_and_tells_the_times(

@@ -14,7 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from films import RATE, StandIn, read_film, write_film
+from films import RATE, Camera, StandIn, opens_as, read_film, write_film
 
 from yolact.errors import UserError
 from yolact.instances import Instances
@@ -182,44 +182,17 @@ def test_a_decoder_that_fails_ends_all(folder: Path, monkeypatch: pytest.MonkeyP
         predict(*sources)
 
 
-class Camera:
-    """A webcam of so many frames a second, which says that it has 30, and stops after a while."""
-
-    def __init__(self, frames: int, rate: float) -> None:
-        self.frames, self.rate, self.read_frames = frames, rate, 0
-
-    def isOpened(self) -> bool:
-        return True
-
-    def get(self, name: int) -> float:
-        return 30.0 if name == cv2.CAP_PROP_FPS else -1.0
-
-    def read(self) -> tuple[bool, np.ndarray | None]:
-        if self.read_frames == self.frames:
-            return False, None
-        time.sleep(1 / self.rate)
-        self.read_frames += 1
-        return True, np.full((48, 64, 3), self.read_frames, np.uint8)
-
-    def release(self) -> None:
-        pass
-
-
-@pytest.fixture
-def camera(monkeypatch: pytest.MonkeyPatch) -> Camera:
-    """Webcam 0, which is pulled out after 60 frames."""
-    camera, real = Camera(frames=60, rate=100), cv2.VideoCapture
-    monkeypatch.setattr(cv2, "VideoCapture", lambda source, *how: camera if source == 0 else real(source, *how))
-    return camera
-
-
-def test_a_webcam_gives_the_newest_frame(folder: Path, camera: Camera, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_webcam_gives_the_newest_frame(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    camera = Camera(frames=60, rate=100)
+    opens_as(monkeypatch, camera, "0")
     lags: list[int] = []
 
     class Slow(StandIn):
         def stream(self, pictures: Iterable[np.ndarray], **options: Any) -> Iterator[Instances]:
             for found in super().stream(pictures, **options):
-                lags.append(camera.read_frames - int(found.picture[0, 0, 0]))
+                lags.append(camera.given - int(found.picture[0, 0, 0]))
                 time.sleep(0.05)
                 yield found
 
@@ -235,29 +208,15 @@ def test_a_webcam_gives_the_newest_frame(folder: Path, camera: Camera, capsys: p
     assert shown == round(30 * lasted) + 1, "the video lasts as long, each frame shown until the next"
 
 
-class Endless(Camera):
-    """A video of small noisy frames."""
-
-    def __init__(self, frames: int) -> None:
-        super().__init__(frames, RATE)
-        self.noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
-
-    def read(self) -> tuple[bool, np.ndarray | None]:
-        self.read_frames += 1
-        return self.read_frames <= self.frames, self.noise.copy()
-
-
 def resident() -> int:
     """Bytes of this process that are in memory."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def test_memory_stays_flat_over_ten_thousand_frames(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    film, real = Path("film.mp4"), cv2.VideoCapture
+    film = Path("film.mp4")
     film.write_text("a film")
-    monkeypatch.setattr(
-        cv2, "VideoCapture", lambda path, *how: Endless(10_000) if path == str(film.absolute()) else real(path, *how)
-    )
+    opens_as(monkeypatch, Camera(frames=10_000), "film.mp4")
     memory: dict[int, int] = {}
 
     class Measured(StandIn):

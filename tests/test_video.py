@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import resource
+import struct
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from films import RATE, read_film, shade, write_film
@@ -32,6 +34,24 @@ def test_reads_rgb(tmp_path: Path) -> None:
     with open_video(tmp_path / "red.mp4") as video:
         ((_, pixels),) = video
     assert np.abs(pixels.astype(int) - red).max() < 20
+
+
+def test_turns_what_a_phone_held_upright_recorded(tmp_path: Path) -> None:
+    film = write_film(tmp_path / "a.mp4", 3)
+    data = bytearray(film.read_bytes())
+    matrix = data.index(b"tkhd") + 4 + 40  # of the track's header: a quarter turn, in 16.16 and 2.30 fixed point
+    data[matrix : matrix + 36] = struct.pack(">9i", 0, 1 << 16, 0, -1 << 16, 0, 0, 48 << 16, 0, 1 << 30)
+    film.write_bytes(data)
+    with open_video(film) as video:
+        assert [pixels.shape for _, pixels in video] == [(64, 48, 3)] * 3
+
+
+def test_reads_a_stream_that_does_not_tell_its_length(tmp_path: Path) -> None:
+    pictures = [cv2.imencode(".jpg", np.full((48, 64, 3), shade(number), np.uint8))[1] for number in range(30)]
+    (tmp_path / "stream.mpg").write_bytes(b"".join(picture.tobytes() for picture in pictures))
+    with open_video(tmp_path / "stream.mpg") as video:
+        assert video.frames is None
+        assert [round(pixels.mean()) for _, pixels in video] == [shade(number) for number in range(30)]
 
 
 @pytest.mark.parametrize("name", ["a:b.mp4", "%02d.mp4", "http:a.mp4", "ä b.mp4"])
