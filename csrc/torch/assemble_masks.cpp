@@ -8,9 +8,9 @@ namespace yolact {
 namespace {
 
 Tensor assemble_masks(const Tensor& prototypes, const Tensor& coefficients, const Tensor& boxes,
-                      std::vector<int64_t> size, std::optional<Tensor> count, std::string layout, std::string box_unit,
-                      std::string activation, double threshold, std::string crop, double padding,
-                      std::optional<Tensor> source_region, bool packed) {
+                      std::vector<int64_t> size, std::optional<Tensor> count, Text layout, Text box_unit,
+                      Text activation, double threshold, Text crop, double padding, std::optional<Tensor> source_region,
+                      bool packed) {
   AssembleMasksArguments arguments{};
   set_assemble_arguments(arguments, prototypes, coefficients, boxes, count, layout, box_unit, activation, threshold,
                          crop, padding, source_region);

@@ -7,10 +7,12 @@
 namespace yolact {
 namespace {
 
-std::tuple<Tensor, Tensor, Tensor, Tensor> assemble_run_lengths(
-    const Tensor& prototypes, const Tensor& coefficients, const Tensor& boxes, const Tensor& sizes,
-    std::optional<Tensor> count, int64_t capacity, std::string layout, std::string box_unit, std::string activation,
-    double threshold, std::string crop, double padding, std::optional<Tensor> source_region) {
+std::tuple<Tensor, Tensor, Tensor, Tensor> assemble_run_lengths(const Tensor& prototypes, const Tensor& coefficients,
+                                                                const Tensor& boxes, const Tensor& sizes,
+                                                                std::optional<Tensor> count, int64_t capacity,
+                                                                Text layout, Text box_unit, Text activation,
+                                                                double threshold, Text crop, double padding,
+                                                                std::optional<Tensor> source_region) {
   AssembleRunLengthsArguments arguments{};
   set_assemble_arguments(arguments, prototypes, coefficients, boxes, count, layout, box_unit, activation, threshold,
                          crop, padding, source_region);

@@ -23,7 +23,7 @@ FloatView view_of(const Tensor& tensor, const char* name) {
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> detect(
     const Tensor& box_deltas, const Tensor& class_logits, const Tensor& priors, double score_threshold,
     bool second_threshold, double iou_threshold, int64_t top_k, int64_t max_detections, bool across_classes,
-    std::string method, std::vector<double> variances, std::optional<double> max_log_size, bool clip, double union_eps,
+    Text method, std::vector<double> variances, std::optional<double> max_log_size, bool clip, double union_eps,
     std::optional<std::vector<int64_t>> level_sizes, std::optional<int64_t> pre_nms_top_k) {
   check_shape(priors, "priors", {-1, 4});
   const int64_t batch = class_logits.size(0), count = priors.size(0);

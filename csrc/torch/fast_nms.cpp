@@ -13,8 +13,7 @@ namespace {
 std::tuple<Tensor, Tensor, Tensor, Tensor> fast_nms(const Tensor& boxes, const Tensor& scores, double iou_threshold,
                                                     int64_t top_k, int64_t max_detections,
                                                     std::optional<double> score_threshold, bool across_classes,
-                                                    std::string method, double union_eps, bool plus_one,
-                                                    bool suppress_equal) {
+                                                    Text method, double union_eps, bool plus_one, bool suppress_equal) {
   check_shape(boxes, "boxes", {-1, -1, 4});
   check_dtype(boxes, "boxes", {ScalarType::Float});
   const int64_t batch = boxes.size(0), count = boxes.size(1);

@@ -42,6 +42,30 @@
 
 namespace yolact {
 
+// An operator's `str` argument. torch's own conversion, to std::string, forgets a copy at every call (up to 2.13).
+struct Text : std::string {
+  using std::string::string;
+};
+
+}  // namespace yolact
+
+template <>
+struct torch::stable::detail::ToImpl<yolact::Text> {
+  template <typename... Version>
+  static yolact::Text call(StableIValue value, Version...) {
+    const auto handle = to<StringHandle>(value);
+    size_t length = 0;
+    const char* data = nullptr;
+    STABLE_TORCH_ERROR_CODE_CHECK(torch_string_length(handle, &length));
+    STABLE_TORCH_ERROR_CODE_CHECK(torch_string_c_str(handle, &data));
+    const yolact::Text text(data, length);
+    STABLE_TORCH_ERROR_CODE_CHECK(torch_delete_string(handle));
+    return text;
+  }
+};
+
+namespace yolact {
+
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
