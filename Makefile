@@ -11,12 +11,13 @@ SANITIZE = build/sanitize
 SIMT = build/simt
 CUDA = build/cuda
 TORCH_CUDA = build/venv-torch-2.11
+INTEGRATION_TESTS = YOLACT_REQUIRE=integrations OMP_WAIT_POLICY=PASSIVE $(TORCH_CUDA)/bin/python -m pytest
 TORCH_DIR = $$($(PYTHON) -c 'import torch, os; print(os.path.dirname(torch.__file__))')
 JOBS := $(shell nproc)
 HAS_NVCC := $(shell command -v $${CUDACXX:-nvcc})
 WANTS_TORCH_CUDA := $(findstring torch-cuda,$(YOLACT_REQUIRE))
 
-.PHONY: help demo test lint format test-cpp test-python build build-simt build-cuda venv-torch-cuda bench bench-gpu instructions mutants clean
+.PHONY: help demo test lint format test-cpp test-python build build-simt build-cuda venv-torch-cuda test-integrations test-integrations-newest bench bench-gpu instructions mutants clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -63,6 +64,22 @@ $(TORCH_CUDA)/installed: constraints-torch-cuda.txt | $(STAMPS)/torch
 	$(PYTHON) -m venv --clear $(TORCH_CUDA)
 	$(TORCH_CUDA)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-torch-cuda.txt \
 	  torch numpy opencv-python-headless pillow click tqdm
+	@touch $@
+
+test-integrations: $(TORCH_CUDA)/integrations  ## yolact.integrations beside the libraries themselves, of pinned releases
+	$(INTEGRATION_TESTS) tests/integrations
+	PYTHONPATH=build/ultralytics-pinned $(INTEGRATION_TESTS) tests/integrations/test_ultralytics.py
+
+test-integrations-newest: $(TORCH_CUDA)/integrations  ## the same beside the newest releases
+	$(TORCH_CUDA)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
+	  --target build/integrations-newest ultralytics supervision mmdet
+	PYTHONPATH=build/integrations-newest $(INTEGRATION_TESTS) tests/integrations
+
+# Without dependencies: they would bring another OpenCV over the headless one. The list has them all.
+$(TORCH_CUDA)/integrations: tests/integrations/requirements.txt $(TORCH_CUDA)/installed
+	$(TORCH_CUDA)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
+	$(TORCH_CUDA)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
+	  --target build/ultralytics-pinned ultralytics==8.4.190
 	@touch $@
 
 build: $(STAMPS)/dev  ## compile the native parts again, in place

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
-WANTS = {"binutils", "demo", "gpu", "nvcc", "shared", "simt", "torch-cuda", "valgrind", "weights"}
+WANTS = {"binutils", "demo", "gpu", "integrations", "nvcc", "shared", "simt", "torch-cuda", "valgrind", "weights"}
 REQUIRED = {want.strip() for want in os.environ.get("YOLACT_REQUIRE", "").split(",") if want.strip()}
 
 
@@ -26,7 +26,7 @@ def skip_or_fail(want: str, reason: str) -> None:
     """Skip the test for want of `want`, or fail it where YOLACT_REQUIRE names that want."""
     if want in REQUIRED:
         pytest.fail(f"YOLACT_REQUIRE names {want!r}, and {reason}", pytrace=False)
-    pytest.skip(reason)
+    pytest.skip(reason, allow_module_level=True)
 
 
 def shared_path(relative: str) -> Path:
