@@ -20,6 +20,7 @@ from yolact.config import Config, get_config
 from yolact.devices import find_device
 from yolact.engine import PRECISIONS, Engine, Network
 from yolact.engine.results import Sent, pack_rows
+from yolact.engine.threads import ThreadTuner
 from yolact.engine.transfer import in_flight, upload
 from yolact.errors import UserError
 from yolact.instances import PER_ROW, Instances, OnHost
@@ -122,16 +123,17 @@ class Model(Yolact):
         sizes = torch.tensor([picture.shape[:2] for picture in pictures])  # [B, 2]
         way = partial(self._way, ready.network, score_threshold, detect_options)
         if device.type == "cpu" and ready.replays is None:
-            found = way(sizes, *(picture[None] for picture in self._resized(pictures)))
-            return lambda: self._make(pictures, found)
+            given = [picture[None] for picture in self._resized(pictures)]
+            found = self._engine.tuned(partial(way, sizes, *given), len(pictures))
+            return partial(self._make, pictures, found)
 
         def work(*inputs: Tensor) -> tuple[Tensor, ...]:
             rows = way(*inputs)
             masks = rows.prototypes, rows.coefficients, rows.relative_boxes
             return pack_rows(rows, ops.assemble_run_lengths(*masks, inputs[0], count=rows.count))
 
-        sizes_there, *given = upload([sizes, *self._resized(pictures)], device)
-        inputs = [sizes_there[0], *given]
+        sizes_there, *there = upload([sizes, *self._resized(pictures)], device)
+        inputs = [sizes_there[0], *there]
         if ready.replays is None:
             sent = Sent(pictures, work(*inputs))
         else:
@@ -152,6 +154,15 @@ class Model(Yolact):
         raw = network(images)  # deltas, logits, coefficients [B, P, .], priors [P, 4], prototypes [B, h, w, K]
         found = self.detect(raw, **detect_options)  # boxes [B, D, 4], label, score, prior [B, D], count [B]
         return self._rows(raw, found, sizes, score_threshold)  # the same, boxes in pixels, coefficients [B, D, K]
+
+    def choose_threads(self) -> None:
+        """Find torch's number of threads on the first batches to come, and leave it at the fastest; not for a GPU.
+
+        For a program that the process belongs to, as the command line does: it changes a setting of the whole process,
+        which `predict` alone never does.
+        """
+        if self.priors.device.type == "cpu":
+            self._engine.tuner = ThreadTuner()
 
     def network(self, precision: str = "auto") -> Network:
         """The network as `predict` runs it: a function of preprocessed images [B, 3, S, S], good for these weights.

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from operator import attrgetter
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +17,11 @@ from torch.nn.modules import module as torch_module
 from yolact.engine.network import Network, is_plain, lean_network
 from yolact.engine.precision import choose_dtype
 from yolact.engine.replay import CudaGraphs, Recorder, Replays
+from yolact.engine.threads import ThreadTuner
 from yolact.models.yolact import Yolact
 from yolact.structures import RawOutputs
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +47,7 @@ class Engine:
         self._weights: Weights | None = None
         self._ready: dict[torch.dtype, Ready] = {}
         self._lock = threading.Lock()
+        self.tuner: ThreadTuner | None = None  # of the whole process
 
     def ready(self, model: Yolact, precision: str) -> Ready:
         """What computes as `model.eval()` does, as fast as it can be had.
@@ -69,6 +73,10 @@ class Engine:
                 else:
                     raise ValueError(f"precision {precision!r}: a network with hooks or other modules runs as it is")
             return self._ready[dtype]
+
+    def tuned(self, work: Callable[[], T], amount: int) -> T:
+        """Return `work()`, timed where threads are to be chosen."""
+        return work() if self.tuner is None else self.tuner.run(work, amount)
 
     def clear(self) -> None:
         """Forget everything, and free what it holds."""
