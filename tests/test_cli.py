@@ -221,7 +221,7 @@ def test_interrupt_is_quiet(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("yolact.predictor.Model.preprocess", interrupted)  # as by a second Ctrl-C
+    monkeypatch.setattr("yolact.predictor.Model.detect", interrupted)  # as by a second Ctrl-C
     assert main(["predict", "pictures", "--weights", weights, "--json", "r.json"]) == 130
     assert capsys.readouterr().err.strip() == ""
     assert not Path("r.json").exists()
