@@ -70,20 +70,12 @@ def open_video(source: Path | int) -> Iterator[Video]:
     _keep_quiet()
     if isinstance(source, int):
         capture = cv2.VideoCapture(source)
-        fault = f"no file of this name, and webcam {source} cannot be opened"
     else:
-        fault = "not a video, or a damaged one"
-        try:
-            with open(source, "rb") as file:
-                if not file.read(1):
-                    fault = "the file is empty"
-        except OSError as error:
-            raise UserError(f"{source}: {error.strerror}") from error
         # By its absolute path: FFmpeg would take what stands before a colon for a protocol.
         capture = cv2.VideoCapture(_utf8(os.path.abspath(source)), cv2.CAP_FFMPEG)
     try:
         if not capture.isOpened():
-            raise UserError(f"{source}: {fault}")
+            raise UserError(f"{source}: {_why_not(source)}")
         rate, frames = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
         yield Video(
             source,
@@ -93,6 +85,17 @@ def open_video(source: Path | int) -> Iterator[Video]:
         )
     finally:
         capture.release()
+
+
+def _why_not(source: Path | int) -> str:
+    """What is wrong with a source that OpenCV does not open."""
+    if isinstance(source, int):
+        return f"no file of this name, and webcam {source} cannot be opened"
+    try:
+        with open(source, "rb") as file:
+            return "not a video, or a damaged one" if file.read(1) else "the file is empty"
+    except OSError as error:
+        return str(error.strerror)
 
 
 @contextmanager
