@@ -105,6 +105,12 @@ def check_pixels(height: int, width: int, name: str) -> None:
         raise ValueError(f"{name} must have fewer than 2**32 pixels, and 2**30 a side, got {height} x {width}")
 
 
+def check_candidates(classes: int, boxes: int) -> None:
+    """Raise ValueError for more pairs of a class and a box than the kernels' 32 bits can number."""
+    if not torch.compiler.is_compiling() and (classes * boxes >= 2**32 - 1 or max(classes, boxes) >= 2**31 - 1):
+        raise ValueError(f"classes times boxes must be fewer than 2**32 - 1, got {classes} x {boxes}")
+
+
 def check_choice(value: str, name: str, choices: Sequence[str]) -> None:
     """Raise ValueError where `value` is none of `choices`."""
     if value not in choices:

@@ -10,6 +10,7 @@ from torch import Tensor
 from yolact.ops import _library  # noqa: F401 - loads torch.ops.yolact
 from yolact.ops._checks import (
     FLOATING,
+    check_candidates,
     check_choice,
     check_count,
     check_number,
@@ -74,6 +75,7 @@ def detect(
     check_tensor(box_deltas, "box_deltas", (None, priors.shape[0], 4), FLOATING, like=priors)
     check_tensor(class_logits, "class_logits", (box_deltas.shape[0], priors.shape[0], None), FLOATING, like=priors)
     check_count(class_logits.shape[2], "the last size of class_logits", low=2)
+    check_candidates(class_logits.shape[2] - 1, class_logits.shape[1])
     score_threshold = check_number(score_threshold, "score_threshold")
     iou_threshold = check_number(iou_threshold, "iou_threshold")
     top_k = check_count(top_k, "top_k")

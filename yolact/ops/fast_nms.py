@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from yolact.ops import _library  # noqa: F401 - loads torch.ops.yolact
-from yolact.ops._checks import check_choice, check_count, check_number, check_tensor, plain
+from yolact.ops._checks import check_candidates, check_choice, check_count, check_number, check_tensor, plain
 from yolact.structures import Selection
 
 
@@ -55,6 +55,7 @@ def fast_nms(
     check_tensor(boxes, "boxes", (None, None, 4), (torch.float32,))
     check_tensor(scores, "scores", (boxes.shape[0], None, boxes.shape[1]), (torch.float32,), like=boxes)
     check_count(scores.shape[1], "the classes of scores")
+    check_candidates(scores.shape[1], scores.shape[2])
     iou_threshold = check_number(iou_threshold, "iou_threshold")
     top_k = check_count(top_k, "top_k")
     if score_threshold is not None:

@@ -109,7 +109,7 @@ class RunLengths:
         sizes = [_size_of(rle, place) for place, rle in enumerate(rles)]
         texts = [_string_of(rle, place) for place, rle in enumerate(rles)]
         capacity = max((len(text) for text in texts), default=0) or 1
-        data = np.zeros((len(texts), capacity), np.uint8)  # pages that no string lies in take no memory
+        data = np.zeros((len(texts), capacity), np.uint8)
         for row, text in zip(data, texts, strict=True):
             row[: len(text)] = np.frombuffer(text, np.uint8)
         length = torch.tensor([len(text) for text in texts], dtype=torch.int64, device=device)
