@@ -1,9 +1,12 @@
 // From raw outputs to detections, in two steps. Screening, blocks of priors in parallel: a prior whose logits alone
 // rule it out costs a read of them and no exponential; the few others get the exact softmax and their decoded box.
-// Selection, a picture a task: see selection.h; a survivor's scores are computed again where they are looked at, so
-// that no [classes, priors] matrix exists. Bytes moved: the logits once.
+// Selection, a picture a time, by whoever screened the last of its priors, so that what it looks at is still in the
+// caches: see selection.h. It goes by the few scores above the threshold that were listed with the survivors; only
+// where they do not fill the result are a survivor's others computed again, so that no [classes, priors] matrix exists.
+// Bytes moved: the logits once.
 #include "../common/detect.h"
 
+#include <atomic>
 #include <cstring>
 #include <iterator>
 
@@ -15,13 +18,28 @@
 namespace yolact::cpu {
 namespace {
 
+constexpr float kNone = -1.0f;  // no score: those are at least 0
+
 int64_t padded(int64_t count) { return (count + kLanes - 1) / kLanes * kLanes; }
 
 // A prior that passed the threshold. Its score in class c is exponential(logit[1 + c] - highest) / sum.
 struct Survivor {
   int32_t prior, label;  // label: its best class, the lower of equals; known across classes only
   float best, highest, sum;
+  // Not across classes: where its scores above the threshold are listed, and the most that any other is.
+  int32_t likely, end_of_likely;
+  float most_of_others;
   Box box;
+};
+
+struct ClassScore {
+  float score;
+  int32_t label;
+};
+
+struct Survivors {
+  std::vector<Survivor> all;  // in order
+  std::vector<ClassScore> likely;
 };
 
 // The logits of one prior as floats: in place where they lie so, else in `room`.
@@ -98,9 +116,10 @@ YOLACT_INLINE int64_t screen(const DetectArguments& a, int64_t picture, int64_t 
   return found;
 }
 
-// Scores one prior: fills in all but its box. False where its best score is not above the threshold, or a logit is
-// NaN. `room` holds padded(1 + classes) numbers.
-YOLACT_INLINE bool score(const DetectArguments& a, int64_t picture, float* room, Survivor* survivor) {
+// Scores one prior: fills in its scores, and lists those above the threshold where `likely` has room for one a class.
+// False where its best score is not above the threshold, or a logit is NaN. `room` holds padded(1 + classes) numbers.
+YOLACT_INLINE bool score(const DetectArguments& a, int64_t picture, float* room, Survivor* survivor,
+                         ClassScore* likely) {
   const int64_t classes = a.classes, count = padded(1 + classes);
   const float* row = load_row(a.class_logits, picture, survivor->prior, 1 + classes, room);
   const float background = row[0];
@@ -116,7 +135,19 @@ YOLACT_INLINE bool score(const DetectArguments& a, int64_t picture, float* room,
   survivor->best = largest_of(room, count) / survivor->sum;  // NaN where a logit is
   if (a.options.across_classes)
     while (survivor->label < classes - 1 && room[survivor->label] / survivor->sum != survivor->best) ++survivor->label;
-  return survivor->best > a.score_threshold;
+  if (!(survivor->best > a.score_threshold)) return false;
+  if (a.options.across_classes) return true;
+  Lanes others = Lanes{} - std::numeric_limits<float>::infinity();
+  for (int64_t first = 0; first < classes; first += kLanes) {
+    const Lanes scores = load_lanes(room + first) / survivor->sum;
+    const LaneIndex is_likely = scores > a.score_threshold;
+    others = larger(others, is_likely ? others : scores);
+    if (!any(is_likely)) continue;
+    for (int64_t c = first; c < std::min(first + kLanes, classes); ++c)
+      if (is_likely[c - first]) likely[survivor->end_of_likely++] = {scores[c - first], static_cast<int32_t>(c)};
+  }
+  survivor->most_of_others = largest(others);
+  return true;
 }
 
 Box decode_prior(const DetectArguments& a, int64_t picture, int64_t prior) {
@@ -131,22 +162,37 @@ Box decode_prior(const DetectArguments& a, int64_t picture, int64_t prior) {
   return decode(delta, at, a.decode);
 }
 
-// The survivors among the priors [begin, end), in order.
-std::vector<Survivor> find_survivors(const DetectArguments& a, int64_t picture, int64_t begin, int64_t end,
-                                     float margin) {
+// The survivors among the priors [begin, end).
+Survivors find_survivors(const DetectArguments& a, int64_t picture, int64_t begin, int64_t end, float margin) {
   std::vector<float> room(kRows * padded(1 + a.classes));
   std::vector<int32_t> passing(end - begin);
   passing.resize(at_level<screen>(a, picture, begin, end, margin, room.data(), passing.data()));
-  std::vector<Survivor> survivors;
-  survivors.reserve(passing.size());
+  std::vector<ClassScore> likely(a.classes);
+  Survivors found;
+  found.all.reserve(passing.size());
   for (const int32_t prior : passing) {
     Survivor survivor{};
     survivor.prior = prior;
-    if (!at_level<score>(a, picture, room.data(), &survivor)) continue;
+    if (!at_level<score>(a, picture, room.data(), &survivor, likely.data())) continue;
     survivor.box = decode_prior(a, picture, prior);
-    if (!has_nan(survivor.box)) survivors.push_back(survivor);
+    if (has_nan(survivor.box)) continue;
+    found.likely.insert(found.likely.end(), likely.begin(), likely.begin() + survivor.end_of_likely);
+    survivor.likely = static_cast<int32_t>(found.likely.size()) - survivor.end_of_likely;
+    survivor.end_of_likely = static_cast<int32_t>(found.likely.size());
+    found.all.push_back(survivor);
   }
-  return survivors;
+  return found;
+}
+
+// Appends the survivors of the priors that follow.
+void append(Survivors* survivors, const Survivors& next) {
+  const int32_t offset = static_cast<int32_t>(survivors->likely.size());
+  survivors->likely.insert(survivors->likely.end(), next.likely.begin(), next.likely.end());
+  for (Survivor survivor : next.all) {
+    survivor.likely += offset;
+    survivor.end_of_likely += offset;
+    survivors->all.push_back(survivor);
+  }
 }
 
 // Of each level leaves the pre_nms_top_k survivors of the best scores, ties to the lower prior.
@@ -171,40 +217,54 @@ void limit_levels(const DetectArguments& a, std::vector<Survivor>* survivors) {
   survivors->erase(out, survivors->end());
 }
 
-// Writes the scores of one survivor in every class; whether any reaches its class's bound.
-YOLACT_INLINE bool score_again(const DetectArguments& a, int64_t picture, const Survivor& survivor, const float* bounds,
-                               float* room, float* scores) {
+// Lists the scores of one survivor that are not above the threshold but reach their class's bound; returns how many.
+// `room` and `scores` hold padded(1 + classes) numbers.
+YOLACT_INLINE int64_t score_others(const DetectArguments& a, int64_t picture, const Survivor& survivor,
+                                   const float* bounds, float* room, float* scores, ClassScore* found) {
+  int32_t reaches = 0;
+  for (int64_t c = 0; c < a.classes; ++c) reaches |= survivor.most_of_others >= bounds[c];
+  if (!reaches) return 0;
   const float* row = load_row(a.class_logits, picture, survivor.prior, 1 + a.classes, room) + 1;
-  int32_t found = 0;
   for (int64_t c = 0; c < a.classes; ++c) {
-    scores[c] = exponential(row[c] - survivor.highest) / survivor.sum;
-    found |= scores[c] >= bounds[c];
+    const float score = exponential(row[c] - survivor.highest) / survivor.sum;
+    scores[c] = (score >= bounds[c]) & !(score > a.score_threshold) ? score : kNone;
   }
-  return found != 0;
+  int64_t count = 0;
+  for (int64_t first = 0; first < a.classes; first += kLanes) {
+    if (!any(load_lanes(scores + first) != kNone)) continue;
+    for (int64_t c = first; c < std::min(first + kLanes, a.classes); ++c)
+      if (scores[c] != kNone) found[count++] = {scores[c], static_cast<int32_t>(c)};
+  }
+  return count;
 }
 
 // The candidates of one picture: its survivors in every class.
 struct SurvivorScores {
   const DetectArguments& arguments;
   int64_t picture;
-  const std::vector<Survivor>& survivors;
+  const Survivors& survivors;
   int64_t groups, boxes;
 
-  const Box& box(int64_t i) const { return survivors[i].box; }
+  const Box& box(int64_t i) const { return survivors.all[i].box; }
 
   template <class Offer>
-  void visit(const std::vector<float>& bounds, Offer&& offer) const {
-    std::vector<float> room(1 + groups), scores(groups);
+  void visit(Key least, const std::vector<float>& bounds, Offer&& offer) const {
+    for (int64_t i = 0; i < boxes; ++i)
+      for (int32_t j = survivors.all[i].likely; j < survivors.all[i].end_of_likely; ++j)
+        if (const ClassScore& l = survivors.likely[j]; l.score >= bounds[l.label]) offer(l.score, l.label, i);
+    if (least >= above(arguments.score_threshold)) return;
+    std::vector<float> room(padded(1 + groups)), scores(padded(groups), kNone);
+    std::vector<ClassScore> others(groups);
     for (int64_t i = 0; i < boxes; ++i) {
-      if (!at_level<score_again>(arguments, picture, survivors[i], bounds.data(), room.data(), scores.data())) continue;
-      for (int64_t c = 0; c < groups; ++c)
-        if (scores[c] >= bounds[c]) offer(scores[c], c, i);
+      const int64_t count = at_level<score_others>(arguments, picture, survivors.all[i], bounds.data(), room.data(),
+                                                   scores.data(), others.data());
+      for (int64_t j = 0; j < count; ++j) offer(others[j].score, others[j].label, i);
     }
   }
 };
 
-std::vector<Kept> select_survivors(const DetectArguments& a, int64_t picture, const std::vector<Survivor>& survivors) {
-  const int64_t count = static_cast<int64_t>(survivors.size());
+std::vector<Kept> select_survivors(const DetectArguments& a, int64_t picture, const Survivors& survivors) {
+  const int64_t count = static_cast<int64_t>(survivors.all.size());
   const Key likely = above(a.score_threshold);
   if (!a.options.across_classes) {
     const SurvivorScores candidates{a, picture, survivors, a.classes, count};
@@ -215,7 +275,7 @@ std::vector<Kept> select_survivors(const DetectArguments& a, int64_t picture, co
   std::vector<float> best;
   std::vector<int32_t> labels;
   std::vector<Box> boxes;
-  for (const Survivor& survivor : survivors) {
+  for (const Survivor& survivor : survivors.all) {
     best.push_back(survivor.best);
     labels.push_back(survivor.label);
     boxes.push_back(survivor.box);
@@ -244,20 +304,18 @@ void write(const DetectArguments& a, int64_t picture, const std::vector<Survivor
 
 void detect(const DetectArguments& a, const Parallel& parallel) {
   constexpr int64_t kPriorsPerTask = 512;  // 166 kB of logits for 80 classes: some tens of microseconds
-  const int64_t blocks = (a.count + kPriorsPerTask - 1) / kPriorsPerTask;
+  const int64_t blocks = std::max<int64_t>(1, (a.count + kPriorsPerTask - 1) / kPriorsPerTask);
   const float margin = safe_margin(a.score_threshold);
-  std::vector<std::vector<Survivor>> found(a.batch * blocks);
+  std::vector<Survivors> found(a.batch * blocks);
+  std::vector<std::atomic<int64_t>> screened(a.batch);  // blocks of each picture
   for_each(parallel, a.batch * blocks, [&](int64_t task) {
-    const int64_t begin = task % blocks * kPriorsPerTask, end = std::min(begin + kPriorsPerTask, a.count);
-    found[task] = find_survivors(a, task / blocks, begin, end, margin);
-  });
-
-  for_each(parallel, a.batch, [&](int64_t picture) {
-    std::vector<Survivor> survivors;
-    for (int64_t task = picture * blocks; task < (picture + 1) * blocks; ++task)
-      survivors.insert(survivors.end(), found[task].begin(), found[task].end());
-    limit_levels(a, &survivors);
-    write(a, picture, survivors, select_survivors(a, picture, survivors));
+    const int64_t picture = task / blocks, begin = task % blocks * kPriorsPerTask;
+    found[task] = find_survivors(a, picture, begin, std::min(begin + kPriorsPerTask, a.count), margin);
+    if (screened[picture].fetch_add(1) + 1 < blocks) return;
+    Survivors survivors;
+    for (int64_t i = picture * blocks; i < (picture + 1) * blocks; ++i) append(&survivors, found[i]);
+    limit_levels(a, &survivors.all);
+    write(a, picture, survivors.all, select_survivors(a, picture, survivors));
   });
 }
 

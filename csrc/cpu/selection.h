@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <functional>
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include "../common/box.h"
@@ -76,13 +77,15 @@ class Suppressor {
 
 // The kept candidates of one picture, best first, at most `limit`.
 //
-// Candidates has `groups` and `boxes` (their numbers), `box(i)`, and `visit(bounds, offer)`, which calls
-// offer(score, group, box) for each candidate with score >= bounds[group], a bound that an offer may raise.
-// First those above `likely` are visited, then all above `floor`.
+// Candidates has `groups` and `boxes` (their numbers), `box(i)`, and `visit(least, bounds, offer)`, which calls
+// offer(score, group, box) for each candidate with a key above `least` and score >= bounds[group], a bound that an
+// offer may raise; it may call it for others. First those above `likely` are visited, then all above `floor`.
 template <class Candidates>
 std::vector<Key> select(const Candidates& candidates, const SuppressionOptions& options, int64_t limit, Key likely,
                         Key floor) {
-  constexpr int64_t kRound = 2048;  // keys a round: sorted in a tenth of a millisecond, and mostly enough
+  // Keys of the rounds: a few thousand are sorted in a tenth of a millisecond, and mostly enough. Of those below the
+  // likely ones, where any are needed, most are boxes that nothing better overlaps: a few suffice.
+  const std::pair<Key, int64_t> rounds[] = {{likely, 2048}, {floor, 256}, {floor, 2048}};
   constexpr float kClosed = std::numeric_limits<float>::quiet_NaN();  // no score is at or above it
   const int64_t groups = candidates.groups, boxes = candidates.boxes;
   Suppressor suppressor(options, groups);
@@ -105,10 +108,10 @@ std::vector<Key> select(const Candidates& candidates, const SuppressionOptions& 
     return bounds;
   };
 
-  for (const Key least : {likely, floor}) {
-    Shortlist list(kRound, least);
+  for (const auto& [least, capacity] : rounds) {
+    Shortlist list(capacity, least);
     std::vector<float> bounds = bounds_of(least);
-    candidates.visit(bounds, [&](float score, int64_t group, int64_t box) {
+    candidates.visit(least, bounds, [&](float score, int64_t group, int64_t box) {
       const Key key = key_of(score, static_cast<uint32_t>(group * boxes + box));
       if (key < last && list.offer(key)) bounds = bounds_of(list.floor());
     });
@@ -121,7 +124,7 @@ std::vector<Key> select(const Candidates& candidates, const SuppressionOptions& 
   std::vector<Shortlist> lists;
   for (int64_t group = 0; group < groups; ++group) lists.emplace_back(suppressor.room(group), floor);
   std::vector<float> bounds = bounds_of(floor);
-  candidates.visit(bounds, [&](float score, int64_t group, int64_t box) {
+  candidates.visit(floor, bounds, [&](float score, int64_t group, int64_t box) {
     const Key key = key_of(score, static_cast<uint32_t>(group * boxes + box));
     if (key < last && lists[group].offer(key)) bounds[group] = score_of(lists[group].floor());
   });
@@ -144,7 +147,7 @@ struct ScoreMatrix {
   const Box& box(int64_t i) const { return box_of[i]; }
 
   template <class Offer>
-  void visit(const std::vector<float>& bounds, Offer&& offer) const {
+  void visit(Key, const std::vector<float>& bounds, Offer&& offer) const {
     for (int64_t group = 0; group < groups; ++group) {
       const float* row = scores + group * group_stride;
       for (int64_t i = 0; i < boxes; ++i) {
