@@ -31,20 +31,22 @@ YOLACT_INLINE void activate(float (&values)[kLanes]) {
   for (float& value : values) value = sigmoid(value);
 }
 
-template <int kChannels>  // 0: any
+template <class Lanes, int kChannels>  // 0: any
 YOLACT_INLINE Lanes products(const float* pixel, const float* coefficients, int64_t channels) {
   if (kChannels) channels = kChannels;
   const int64_t whole = channels / kLanes * kLanes;
   Lanes sum{};
 #pragma GCC unroll 2
-  for (int64_t k = 0; k < whole; k += kLanes) sum += load_lanes(pixel + k) * load_lanes(coefficients + k);
-  if (whole < channels) sum += load_lanes(pixel + whole, channels - whole) * load_lanes(coefficients + whole);
+  for (int64_t k = 0; k < whole; k += kLanes)
+    sum = sum + load_lanes<Lanes>(pixel + k) * load_lanes<Lanes>(coefficients + k);
+  if (whole < channels)
+    sum = sum + load_lanes<Lanes>(pixel + whole, channels - whole) * load_lanes<Lanes>(coefficients + whole);
   return sum;
 }
 
 // The low-resolution mask of a window of prototypes whose channels lie side by side: sixteen pixels at a time, each the
 // sum of sixteen partial sums over the channels.
-template <int kChannels>
+template <class Lanes, int kChannels>
 YOLACT_INLINE void window_of_pixels(const float* pixels, int64_t inner_stride, int64_t outer_stride, int64_t inner,
                                     int64_t outer, const float* coefficients, int64_t channels, bool with_sigmoid,
                                     float* out, int64_t out_stride) {
@@ -56,11 +58,11 @@ YOLACT_INLINE void window_of_pixels(const float* pixels, int64_t inner_stride, i
       if (last == kLanes - 1) {
 #pragma GCC unroll 16
         for (int lane = 0; lane < kLanes; ++lane)
-          terms[lane] = products<kChannels>(first + lane * inner_stride, coefficients, channels);
+          terms[lane] = products<Lanes, kChannels>(first + lane * inner_stride, coefficients, channels);
       } else {
         for (int lane = 0; lane < kLanes; ++lane)
           terms[lane] =
-              products<kChannels>(first + std::min<int64_t>(lane, last) * inner_stride, coefficients, channels);
+              products<Lanes, kChannels>(first + std::min<int64_t>(lane, last) * inner_stride, coefficients, channels);
       }
       float values[kLanes];
       store_lanes(values, sum_each(terms));
@@ -70,20 +72,22 @@ YOLACT_INLINE void window_of_pixels(const float* pixels, int64_t inner_stride, i
   }
 }
 
+template <int kBytes>
 YOLACT_INLINE void window_from_pixels(const float* pixels, int64_t inner_stride, int64_t outer_stride, int64_t inner,
                                       int64_t outer, const float* coefficients, int64_t channels, bool with_sigmoid,
                                       float* out, int64_t out_stride) {
   if (channels == 32) {  // every published model's
-    window_of_pixels<32>(pixels, inner_stride, outer_stride, inner, outer, coefficients, channels, with_sigmoid, out,
-                         out_stride);
+    window_of_pixels<Lanes<kBytes>, 32>(pixels, inner_stride, outer_stride, inner, outer, coefficients, channels,
+                                        with_sigmoid, out, out_stride);
   } else {
-    window_of_pixels<0>(pixels, inner_stride, outer_stride, inner, outer, coefficients, channels, with_sigmoid, out,
-                        out_stride);
+    window_of_pixels<Lanes<kBytes>, 0>(pixels, inner_stride, outer_stride, inner, outer, coefficients, channels,
+                                       with_sigmoid, out, out_stride);
   }
 }
 
 // The same for prototypes whose columns lie side by side, a plane a channel: sixteen columns at a time, added up in
 // the same order. `row0` is column 0 of the window's first row, of which `width` columns may be read.
+template <int kBytes>
 YOLACT_INLINE void window_from_planes(const float* row0, int64_t row_stride, int64_t channel_stride, int64_t width,
                                       Span x, int64_t rows, const float* coefficients, int64_t channels,
                                       bool with_sigmoid, float* out, int64_t out_x_stride, int64_t out_y_stride) {
@@ -92,12 +96,13 @@ YOLACT_INLINE void window_from_planes(const float* row0, int64_t row_stride, int
       // The last columns are computed with some before them, so that no load leaves the row.
       const int64_t from = std::max<int64_t>(0, std::min<int64_t>(i, width - kLanes));
       const float* columns = row0 + y * row_stride + from;
-      Lanes terms[kLanes];
+      Lanes<kBytes> terms[kLanes];
       for (int64_t lane = 0; lane < kLanes; ++lane) {
-        Lanes sum{};
+        Lanes<kBytes> sum{};
         for (int64_t k = lane; k < channels; k += kLanes) {
           const float* plane = columns + k * channel_stride;
-          sum += (width < kLanes ? load_lanes(plane, width) : load_lanes(plane)) * coefficients[k];
+          sum = sum + (width < kLanes ? load_lanes<Lanes<kBytes>>(plane, width) : load_lanes<Lanes<kBytes>>(plane)) *
+                          coefficients[k];
         }
         terms[lane] = sum;
       }
@@ -192,13 +197,15 @@ Canvas Assembler::draw(int64_t b, int64_t d, const Cut& x, const Cut& y, float* 
                   inner.canvas.begin;
   if (stride_[3] == 1) {
     const float* pixels = row0 + (picture.x.axis.begin + x.window.begin) * stride_[2];
-    at_level<window_from_pixels>(pixels, stride_[inner_is_x ? 2 : 1], stride_[inner_is_x ? 1 : 2], inner_size,
-                                 outer_size, coefficients, a.channels, a.sigmoid, window, canvas.stride);
+    at_level<YOLACT_WIDTHS(window_from_pixels)>(pixels, stride_[inner_is_x ? 2 : 1], stride_[inner_is_x ? 1 : 2],
+                                                inner_size, outer_size, coefficients, a.channels, a.sigmoid, window,
+                                                canvas.stride);
   } else {
     const int32_t begin = picture.x.axis.begin;
-    at_level<window_from_planes>(row0, stride_[1], stride_[3], a.width, {begin + x.window.begin, begin + x.window.end},
-                                 y.window.end - y.window.begin, coefficients, a.channels, a.sigmoid, window,
-                                 inner_is_x ? 1 : canvas.stride, inner_is_x ? canvas.stride : 1);
+    at_level<YOLACT_WIDTHS(window_from_planes)>(row0, stride_[1], stride_[3], a.width,
+                                                {begin + x.window.begin, begin + x.window.end},
+                                                y.window.end - y.window.begin, coefficients, a.channels, a.sigmoid,
+                                                window, inner_is_x ? 1 : canvas.stride, inner_is_x ? canvas.stride : 1);
   }
   return canvas;
 }

@@ -10,9 +10,7 @@
 #include <cstring>
 #include <iterator>
 
-#include "../common/math.h"
-#include "lanes.h"
-#include "level.h"
+#include "screening.h"
 #include "selection.h"
 
 namespace yolact::cpu {
@@ -42,28 +40,11 @@ struct Survivors {
   std::vector<ClassScore> likely;
 };
 
-// The logits of one prior as floats: in place where they lie so, else in `room`.
-YOLACT_INLINE const float* load_row(const FloatView& logits, int64_t picture, int64_t prior, int64_t count,
-                                    float* room) {
-  const int64_t offset = picture * logits.stride[0] + prior * logits.stride[1], step = logits.stride[2];
-  if (logits.type == FloatType::kFloat32) {
-    const float* row = static_cast<const float*>(logits.data) + offset;
-    if (step == 1) return row;
-    for (int64_t i = 0; i < count; ++i) room[i] = row[i * step];
-  } else {
-    const uint16_t* row = static_cast<const uint16_t*>(logits.data) + offset;
-    if (logits.type == FloatType::kFloat16)
-      for (int64_t i = 0; i < count; ++i) room[i] = half_to_float(row[i * step]);
-    else
-      for (int64_t i = 0; i < count; ++i) room[i] = bfloat16_to_float(row[i * step]);
-  }
-  return room;
-}
-
 // The largest of `count` numbers, a multiple of the lanes; NaN may hide it.
+template <class Lanes>
 YOLACT_INLINE float largest_of(const float* numbers, int64_t count) {
-  Lanes lanes = load_lanes(numbers);
-  for (int64_t i = kLanes; i < count; i += kLanes) lanes = larger(lanes, load_lanes(numbers + i));
+  Lanes lanes = load_lanes<Lanes>(numbers);
+  for (int64_t i = kLanes; i < count; i += kLanes) lanes = larger(lanes, load_lanes<Lanes>(numbers + i));
   return largest(lanes);
 }
 
@@ -78,46 +59,9 @@ YOLACT_INLINE float sum_of(const float* numbers, int64_t count) {
   return static_cast<float>(lanes[0]);
 }
 
-// Sixteen numbers of which the largest is the best foreground logit less the background's; NaN may hide it.
-YOLACT_INLINE Lanes lead_over_background(const float* row, int64_t classes) {
-  const float* foreground = row + 1;
-  Lanes highest;
-  if (classes >= kLanes) {
-    highest = load_lanes(foreground + classes - kLanes);  // these sixteen, of which the steps may leave some out
-    for (int64_t c = 0; c + kLanes <= classes; c += kLanes) highest = larger(highest, load_lanes(foreground + c));
-  } else {
-    for (int i = 0; i < kLanes; ++i) highest[i] = foreground[i < classes ? i : 0];
-  }
-  return highest - row[0];
-}
-
-// Lists the priors of [begin, end) whose lead is not at most `margin`; `room` holds kRows rows. Several rows share one
-// look at whether any passes, for mostly none does.
-constexpr int kRows = 4;
-YOLACT_INLINE int64_t screen(const DetectArguments& a, int64_t picture, int64_t begin, int64_t end, float margin,
-                             float* room, int32_t* passing) {
-  constexpr int64_t kAhead = 4096 / sizeof(float);  // the processor's own prefetching stops at each page
-  const int64_t count = 1 + a.classes;
-  int64_t found = 0;
-  for (int64_t prior = begin; prior < end; prior += kRows) {
-    const int rows = static_cast<int>(end - prior < kRows ? end - prior : kRows);
-    Lanes lead[kRows];
-    LaneIndex some{};
-    for (int r = 0; r < rows; ++r) {
-      const float* row = load_row(a.class_logits, picture, prior + r, count, room + r * count);
-      for (int64_t i = 0; i < count; i += 16) __builtin_prefetch(row + kAhead + i);
-      lead[r] = lead_over_background(row, a.classes);
-      some |= ~(lead[r] <= margin);
-    }
-    if (!any(some)) continue;
-    for (int r = 0; r < rows; ++r)
-      if (any(~(lead[r] <= margin))) passing[found++] = static_cast<int32_t>(prior + r);
-  }
-  return found;
-}
-
 // Scores one prior: fills in its scores, and lists those above the threshold where `likely` has room for one a class.
 // False where its best score is not above the threshold, or a logit is NaN. `room` holds padded(1 + classes) numbers.
+template <int kBytes>
 YOLACT_INLINE bool score(const DetectArguments& a, int64_t picture, float* room, Survivor* survivor,
                          ClassScore* likely) {
   const int64_t classes = a.classes, count = padded(1 + classes);
@@ -127,24 +71,25 @@ YOLACT_INLINE bool score(const DetectArguments& a, int64_t picture, float* room,
   room[classes] = background;
   for (int64_t i = classes + 1; i < count; ++i) room[i] = -std::numeric_limits<float>::infinity();
 
-  const float highest = largest_of(room, count);
+  const float highest = largest_of<Lanes<kBytes>>(room, count);
   for (int64_t i = 0; i < count; ++i) room[i] = exponential(room[i] - highest);
   survivor->highest = highest;
   survivor->sum = sum_of(room, count);
-  room[classes] = 0.0f;                                      // the background is no candidate
-  survivor->best = largest_of(room, count) / survivor->sum;  // NaN where a logit is
+  room[classes] = 0.0f;                                                     // the background is no candidate
+  survivor->best = largest_of<Lanes<kBytes>>(room, count) / survivor->sum;  // NaN where a logit is
   if (a.options.across_classes)
     while (survivor->label < classes - 1 && room[survivor->label] / survivor->sum != survivor->best) ++survivor->label;
   if (!(survivor->best > a.score_threshold)) return false;
   if (a.options.across_classes) return true;
-  Lanes others = Lanes{} - std::numeric_limits<float>::infinity();
+  Lanes<kBytes> others = Lanes<kBytes>{} - std::numeric_limits<float>::infinity();
   for (int64_t first = 0; first < classes; first += kLanes) {
-    const Lanes scores = load_lanes(room + first) / survivor->sum;
-    const LaneIndex is_likely = scores > a.score_threshold;
-    others = larger(others, is_likely ? others : scores);
+    const auto scores = load_lanes<Lanes<kBytes>>(room + first) / survivor->sum;
+    const auto is_likely = scores > a.score_threshold;
+    others = larger(others, choose(is_likely, others, scores));
     if (!any(is_likely)) continue;
+    store_lanes(room + first, scores);
     for (int64_t c = first; c < std::min(first + kLanes, classes); ++c)
-      if (is_likely[c - first]) likely[survivor->end_of_likely++] = {scores[c - first], static_cast<int32_t>(c)};
+      if (room[c] > a.score_threshold) likely[survivor->end_of_likely++] = {room[c], static_cast<int32_t>(c)};
   }
   survivor->most_of_others = largest(others);
   return true;
@@ -164,16 +109,16 @@ Box decode_prior(const DetectArguments& a, int64_t picture, int64_t prior) {
 
 // The survivors among the priors [begin, end).
 Survivors find_survivors(const DetectArguments& a, int64_t picture, int64_t begin, int64_t end, float margin) {
-  std::vector<float> room(kRows * padded(1 + a.classes));
+  std::vector<float> room(padded(1 + a.classes));
   std::vector<int32_t> passing(end - begin);
-  passing.resize(at_level<screen>(a, picture, begin, end, margin, room.data(), passing.data()));
+  passing.resize(at_level<YOLACT_WIDTHS(screen)>(a, picture, begin, end, margin, room.data(), passing.data()));
   std::vector<ClassScore> likely(a.classes);
   Survivors found;
   found.all.reserve(passing.size());
   for (const int32_t prior : passing) {
     Survivor survivor{};
     survivor.prior = prior;
-    if (!at_level<score>(a, picture, room.data(), &survivor, likely.data())) continue;
+    if (!at_level<YOLACT_WIDTHS(score)>(a, picture, room.data(), &survivor, likely.data())) continue;
     survivor.box = decode_prior(a, picture, prior);
     if (has_nan(survivor.box)) continue;
     found.likely.insert(found.likely.end(), likely.begin(), likely.begin() + survivor.end_of_likely);
@@ -219,6 +164,7 @@ void limit_levels(const DetectArguments& a, std::vector<Survivor>* survivors) {
 
 // Lists the scores of one survivor that are not above the threshold but reach their class's bound; returns how many.
 // `room` and `scores` hold padded(1 + classes) numbers.
+template <int kBytes>
 YOLACT_INLINE int64_t score_others(const DetectArguments& a, int64_t picture, const Survivor& survivor,
                                    const float* bounds, float* room, float* scores, ClassScore* found) {
   int32_t reaches = 0;
@@ -231,7 +177,7 @@ YOLACT_INLINE int64_t score_others(const DetectArguments& a, int64_t picture, co
   }
   int64_t count = 0;
   for (int64_t first = 0; first < a.classes; first += kLanes) {
-    if (!any(load_lanes(scores + first) != kNone)) continue;
+    if (!any(load_lanes<Lanes<kBytes>>(scores + first) > kNone)) continue;
     for (int64_t c = first; c < std::min(first + kLanes, a.classes); ++c)
       if (scores[c] != kNone) found[count++] = {scores[c], static_cast<int32_t>(c)};
   }
@@ -256,8 +202,8 @@ struct SurvivorScores {
     std::vector<float> room(padded(1 + groups)), scores(padded(groups), kNone);
     std::vector<ClassScore> others(groups);
     for (int64_t i = 0; i < boxes; ++i) {
-      const int64_t count = at_level<score_others>(arguments, picture, survivors.all[i], bounds.data(), room.data(),
-                                                   scores.data(), others.data());
+      const int64_t count = at_level<YOLACT_WIDTHS(score_others)>(arguments, picture, survivors.all[i], bounds.data(),
+                                                                  room.data(), scores.data(), others.data());
       for (int64_t j = 0; j < count; ++j) offer(others[j].score, others[j].label, i);
     }
   }

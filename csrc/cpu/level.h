@@ -30,11 +30,12 @@ YOLACT_INLINE Level level() {
 
 const char* name_of(Level level);  // as the variable names it
 
-template <auto kFunction>
+template <auto kFunction, auto kForAvx2, auto kForAvx512>
 struct Versions;
 
-template <class Result, class... Arguments, Result (*kFunction)(Arguments...)>
-struct Versions<kFunction> {
+template <class Result, class... Arguments, Result (*kFunction)(Arguments...), Result (*kForAvx2)(Arguments...),
+          Result (*kForAvx512)(Arguments...)>
+struct Versions<kFunction, kForAvx2, kForAvx512> {
   Result operator()(Arguments... arguments) const {
 #ifdef YOLACT_X86_LEVELS
     if (level() == Level::kAvx512) return for_avx512(arguments...);
@@ -45,14 +46,15 @@ struct Versions<kFunction> {
 
  private:
 #ifdef YOLACT_X86_LEVELS
-  YOLACT_FOR_AVX512 static Result for_avx512(Arguments... arguments) { return kFunction(arguments...); }
-  YOLACT_FOR_AVX2 static Result for_avx2(Arguments... arguments) { return kFunction(arguments...); }
+  YOLACT_FOR_AVX512 static Result for_avx512(Arguments... arguments) { return kForAvx512(arguments...); }
+  YOLACT_FOR_AVX2 static Result for_avx2(Arguments... arguments) { return kForAvx2(arguments...); }
 #endif
 };
 
 // at_level<f>(...) calls f(...) in the version for the level in use. What f calls must be compiled into it, as f is
-// into its versions, or it would stay at the lowest level: all of it is YOLACT_INLINE.
-template <auto kFunction>
-constexpr Versions<kFunction> at_level{};
+// into its versions, or it would stay at the lowest level: all of it is YOLACT_INLINE. Versions may be functions of
+// their own.
+template <auto kFunction, auto kForAvx2 = kFunction, auto kForAvx512 = kForAvx2>
+constexpr Versions<kFunction, kForAvx2, kForAvx512> at_level{};
 
 }  // namespace yolact::cpu

@@ -18,11 +18,19 @@
 namespace yolact::cpu {
 namespace {
 
-void visit_forward(const Part<float>& part) { at_level<add_entropies<float>>(part); }
-void visit_forward(const Part<double>& part) { add_entropies(part); }
+template <int kBytes>
+YOLACT_INLINE void visit_floats_forward(const Part<float>& part) {
+  add_entropies<kBytes>(part);
+}
+void visit_forward(const Part<float>& part) { at_level<YOLACT_WIDTHS(visit_floats_forward)>(part); }
+void visit_forward(const Part<double>& part) { add_entropies<16>(part); }
 
-void visit_backward(const Part<float>& part) { at_level<add_gradients<float>>(part); }
-void visit_backward(const Part<double>& part) { add_gradients(part); }
+template <int kBytes>
+YOLACT_INLINE void visit_floats_backward(const Part<float>& part) {
+  add_gradients<kBytes>(part);
+}
+void visit_backward(const Part<float>& part) { at_level<YOLACT_WIDTHS(visit_floats_backward)>(part); }
+void visit_backward(const Part<double>& part) { add_gradients<16>(part); }
 
 template <class T>
 T load_as(const void* data, int64_t index, FloatType type) {

@@ -11,23 +11,6 @@ namespace yolact::cpu {
 
 static_assert(kBandLanes == kLanes, "a load is the columns that are added up last");
 
-template <class T>
-struct LanesOf {
-  typedef T type __attribute__((vector_size(kLanes * sizeof(T))));
-};
-
-template <class T>
-YOLACT_INLINE typename LanesOf<T>::type load(const T* from) {
-  typename LanesOf<T>::type lanes;
-  std::memcpy(&lanes, from, sizeof lanes);
-  return lanes;
-}
-
-template <class T>
-YOLACT_INLINE void store(T* to, typename LanesOf<T>::type lanes) {
-  std::memcpy(to, &lanes, sizeof lanes);
-}
-
 // The sum of `count` values, a power of two, by halves; they are overwritten.
 template <class T>
 YOLACT_INLINE T sum_by_halves(T* values, int64_t count) {
@@ -55,12 +38,12 @@ struct Part {
 
 // The lanes whose columns are inside the box. (Of one comparison of vectors the compiler makes a mask; of two,
 // branches.)
-template <class T>
+template <class Lanes, class T>
 YOLACT_INLINE auto is_inside(const Part<T>& part) {
   T inside[kLanes];
   for (int lane = 0; lane < kLanes; ++lane)
     inside[lane] = lane >= part.columns.begin && lane < part.columns.end ? T{1} : T{0};
-  return load(inside) > T{0};
+  return load_lanes<Lanes>(inside) > T{0};
 }
 
 // Where a row of a channel is in a tile.
@@ -69,17 +52,17 @@ YOLACT_INLINE int64_t place_of(int64_t row, int64_t k, int64_t channels) {
 }
 
 // The logits of kRows rows from `row` on.
-template <int kRows, class T>
+template <class Lanes, int kRows, class T>
 YOLACT_INLINE void logits_of(const Part<T>& part, int32_t row, T (&logits)[kRows][kLanes]) {
   const T* from = part.prototypes + place_of(row, 0, part.channels);
-  typename LanesOf<T>::type sum[kRows]{};
+  Lanes sum[kRows]{};
   for (int64_t k = 0; k < part.channels; ++k, from += kRowsAtOnce * kLanes) {
     const T coefficient = part.coefficients[k];
 #pragma GCC unroll 4
-    for (int i = 0; i < kRows; ++i) sum[i] += load(from + i * kLanes) * coefficient;
+    for (int i = 0; i < kRows; ++i) sum[i] = sum[i] + load_lanes<Lanes>(from + i * kLanes) * coefficient;
   }
 #pragma GCC unroll 4
-  for (int i = 0; i < kRows; ++i) store(logits[i], sum[i]);
+  for (int i = 0; i < kRows; ++i) store_lanes(logits[i], sum[i]);
 }
 
 // Past the box the nearest inside it: what is computed there counts for nothing.
@@ -90,48 +73,48 @@ YOLACT_INLINE void truths_of(const Part<T>& part, int32_t row, int32_t (&truth)[
     truth[lane] = from[std::min(std::max(lane, part.columns.begin), part.columns.end - 1) * part.truth_column];
 }
 
-template <int kRows, class T>
+template <class Lanes, int kRows, class T>
 YOLACT_INLINE void add_entropies_of_rows(const Part<T>& part, int32_t row) {
-  const typename LanesOf<T>::type none{};
-  const auto inside = is_inside(part);
+  const Lanes none{};
+  const auto inside = is_inside<Lanes>(part);
   T logits[kRows][kLanes];
   int32_t truth[kLanes];
-  logits_of<kRows>(part, row, logits);
+  logits_of<Lanes, kRows>(part, row, logits);
   for (int i = 0; i < kRows; ++i) {
     truths_of(part, row + i, truth);
     for (int lane = 0; lane < kLanes; ++lane) logits[i][lane] = mask_entropy(logits[i][lane], truth[lane] != 0);
     T* const sums = part.sums + (row + i) * kLanes;
-    store(sums, load(sums) + (inside ? load(logits[i]) : none));
+    store_lanes(sums, load_lanes<Lanes>(sums) + choose(inside, load_lanes<Lanes>(logits[i]), none));
   }
 }
 
 // Pixels outside the box add nothing, whatever they are: 0 times infinity would.
-template <int kRows, class T>
+template <class Lanes, int kRows, class T>
 YOLACT_INLINE void add_gradients_of_rows(const Part<T>& part, int32_t row) {
-  using Lanes = typename LanesOf<T>::type;
   const Lanes none{};
-  const auto inside = is_inside(part);
+  const auto inside = is_inside<Lanes>(part);
   T logits[kRows][kLanes];
   int32_t truth[kLanes];
-  logits_of<kRows>(part, row, logits);
+  logits_of<Lanes, kRows>(part, row, logits);
   Lanes derivatives[kRows];
   for (int i = 0; i < kRows; ++i) {
     truths_of(part, row + i, truth);
     for (int lane = 0; lane < kLanes; ++lane)
       logits[i][lane] = mask_entropy_gradient(logits[i][lane], truth[lane] != 0) * part.weight;
-    derivatives[i] = load(logits[i]);
+    derivatives[i] = load_lanes<Lanes>(logits[i]);
   }
   for (int64_t k = 0; k < part.channels; ++k) {
     const T* const prototypes = part.prototypes + place_of(row, k, part.channels);
     T* const gradients = part.gradients + place_of(row, k, part.channels);
-    Lanes sum = load(part.sums + k * kLanes);
+    Lanes sum = load_lanes<Lanes>(part.sums + k * kLanes);
 #pragma GCC unroll 4
     for (int i = 0; i < kRows; ++i) {
-      const Lanes product = derivatives[i] * load(prototypes + i * kLanes), before = load(gradients + i * kLanes);
-      sum += inside ? product : none;
-      store(gradients + i * kLanes, inside ? before + derivatives[i] * part.coefficients[k] : before);
+      const Lanes product = derivatives[i] * load_lanes<Lanes>(prototypes + i * kLanes);
+      const Lanes before = load_lanes<Lanes>(gradients + i * kLanes);
+      sum = sum + choose(inside, product, none);
+      store_lanes(gradients + i * kLanes, choose(inside, before + derivatives[i] * part.coefficients[k], before));
     }
-    store(part.sums + k * kLanes, sum);
+    store_lanes(part.sums + k * kLanes, sum);
   }
 }
 
@@ -148,18 +131,22 @@ YOLACT_INLINE void for_each_row(Span rows, const Four& four, const One& one) {
   }
 }
 
-template <class T>
+template <int kBytes, class T>
 YOLACT_INLINE void add_entropies(const Part<T>& part) {
   for_each_row(
-      part.rows, [&](int32_t row) __attribute__((always_inline)) { add_entropies_of_rows<kRowsAtOnce>(part, row); },
-      [&](int32_t row) __attribute__((always_inline)) { add_entropies_of_rows<1>(part, row); });
+      part.rows,
+      [&](int32_t row)
+          __attribute__((always_inline)) { add_entropies_of_rows<Lanes<kBytes, T>, kRowsAtOnce>(part, row); },
+      [&](int32_t row) __attribute__((always_inline)) { add_entropies_of_rows<Lanes<kBytes, T>, 1>(part, row); });
 }
 
-template <class T>
+template <int kBytes, class T>
 YOLACT_INLINE void add_gradients(const Part<T>& part) {
   for_each_row(
-      part.rows, [&](int32_t row) __attribute__((always_inline)) { add_gradients_of_rows<kRowsAtOnce>(part, row); },
-      [&](int32_t row) __attribute__((always_inline)) { add_gradients_of_rows<1>(part, row); });
+      part.rows,
+      [&](int32_t row)
+          __attribute__((always_inline)) { add_gradients_of_rows<Lanes<kBytes, T>, kRowsAtOnce>(part, row); },
+      [&](int32_t row) __attribute__((always_inline)) { add_gradients_of_rows<Lanes<kBytes, T>, 1>(part, row); });
 }
 
 }  // namespace yolact::cpu
