@@ -26,7 +26,7 @@ from yolact.pictures import read_picture
 TOLERANCES = {
     ("yolact_lite0_dogcat", "bf16"): (0.8, 0.045, 0.93),
     ("yolact_lite0_dogcat", "fp16"): (0.9, 0.006, 0.985),
-    ("mmdet_yolact_r50_1xb8-55e_coco", "bf16"): (0.9, 0.008, 0.87),
+    ("mmdet_yolact_r50_1xb8-55e_coco", "bf16"): (0.85, 0.008, 0.85),
 }
 PICTURES = (5, 1, 1)  # a CPU without these types takes seconds for one
 SIZE = 320  # of the network's input: the stand-in weights fit any

@@ -92,8 +92,9 @@ class Model(Yolact):
     ) -> Iterator[Instances]:
         """`predict`, a result at a time: for videos and folders of any length.
 
-        Takes from `pictures` only what the next batch needs, at most two batches beyond the results given; the
-        arguments, results and errors are those of `predict`. Arguments are checked now, pictures as they come.
+        Takes from `pictures` only what the next batch needs: on a CPU when the results before it have been given, on a
+        GPU a batch earlier, so that it is read and uploaded while the device works. Arguments, results and errors are
+        those of `predict`; arguments are checked now, pictures as they come.
         """
         if not 0 <= score_threshold <= 1:
             raise ValueError(f"score_threshold must be within [0, 1], got {score_threshold}")
@@ -151,7 +152,8 @@ class Model(Yolact):
     ) -> Rows:
         """From pictures to all that instances are made of, without a wait for the device."""
         images = self._normalised(pictures)  # [B, 3, S, S]
-        raw = network(images)  # deltas, logits, coefficients [B, P, .], priors [P, 4], prototypes [B, h, w, K]
+        with torch.autocast(images.device.type, enabled=False):  # the precision asked for, whatever surrounds this
+            raw = network(images)  # deltas, logits, coefficients [B, P, .], priors [P, 4], prototypes [B, h, w, K]
         found = self.detect(raw, **detect_options)  # boxes [B, D, 4], label, score, prior [B, D], count [B]
         return self._rows(raw, found, sizes, score_threshold)  # the same, boxes in pixels, coefficients [B, D, K]
 

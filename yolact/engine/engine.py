@@ -18,6 +18,7 @@ from yolact.engine.network import Network, is_plain, lean_network
 from yolact.engine.precision import choose_dtype
 from yolact.engine.replay import CudaGraphs, Recorder, Replays
 from yolact.engine.threads import ThreadTuner
+from yolact.engine.transfer import mark
 from yolact.models.yolact import Yolact
 from yolact.structures import RawOutputs
 
@@ -68,6 +69,7 @@ class Engine:
                     recorder = self._recorder(first.device)
                     replays = None if recorder is None else Replays(recorder)
                     self._ready[dtype] = Ready(lean_network(model, dtype), replays)
+                    mark(first.device)()  # other threads' streams use it, too
                 elif precision == "auto" or dtype == first.dtype:
                     self._ready[dtype] = Ready(_AsItIs(model), None)
                 else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -111,7 +112,7 @@ class CudaGraphs:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._pool = torch.cuda.graph_pool_handle()
+        self._graphs: weakref.WeakSet[torch.cuda.CUDAGraph] = weakref.WeakSet()  # those that use the pool
         self._done = torch.cuda.Event()
 
     def record(self, function: Function, inputs: tuple[Tensor, ...]) -> Recording:
@@ -119,10 +120,13 @@ class CudaGraphs:
         stream.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(stream):
             function(*inputs)  # what libraries set up on a stream's first use cannot be captured
+        if not self._graphs:  # a pool goes with the last graph that used it
+            self._pool = torch.cuda.graph_pool_handle()
         graph = torch.cuda.CUDAGraph()
         # Other threads may allocate meanwhile: only what this one does is held to what can be captured.
         with torch.cuda.graph(graph, pool=self._pool, stream=stream, capture_error_mode="thread_local"):
             outputs = function(*inputs)
+        self._graphs.add(graph)
         torch.cuda.current_stream(self._device).wait_stream(stream)
         return Recording(inputs, outputs, graph.replay)
 
@@ -130,8 +134,10 @@ class CudaGraphs:
     def turn(self) -> Iterator[None]:
         with torch.cuda.device(self._device), _autotuned():
             torch.cuda.current_stream().wait_event(self._done)  # the turn before may have been another stream's
-            yield
-            self._done.record()
+            try:
+                yield
+            finally:
+                self._done.record()
 
     def wait(self) -> None:
         self._done.synchronize()
