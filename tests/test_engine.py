@@ -67,6 +67,25 @@ def test_network_matches_the_models_own(name: str, fused: bool, monkeypatch: pyt
             assert torch.equal(given, before)
 
 
+def test_weights_are_reordered_once_for_a_batch_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not convolution.onednn_fuses(torch.float32):
+        pytest.skip("this torch has no fused convolutions of oneDNN's")
+    lean = create().network("fp32")
+    reordered: list[int] = []
+    reorder = torch.ops.mkldnn._reorder_convolution_weight
+
+    def counted(weight: Tensor, *options: object) -> Tensor:
+        reordered.append(weight.numel())
+        return reorder(weight, *options)
+
+    monkeypatch.setattr(torch.ops.mkldnn, "_reorder_convolution_weight", counted)
+    with torch.no_grad():
+        for batch, new in ((1, True), (1, False), (3, True), (1, False), (3, False), (2, True), (3, False), (1, True)):
+            before = len(reordered)
+            lean(images(batch))
+            assert (len(reordered) > before) == new, batch
+
+
 def network_names() -> list[str]:
     from yolact.config import CONFIGS
 

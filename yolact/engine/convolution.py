@@ -6,7 +6,7 @@ are not public: a probe compares them with plain convolutions before any is used
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
@@ -19,8 +19,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from yolact.models.efficientnet_lite import SamePadConv2d
 
-# Input shapes that a convolution keeps reordered weights for: those of a full batch and of a stream's last one.
-_SHAPES = 2
+# Batch sizes that a convolution keeps reordered weights for: that of full batches and that of a stream's last one.
+_BATCH_SIZES = 2
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class PlainConvolution:
 
 
 class OneDnnConvolution:
-    """By oneDNN's fused primitives, the weights reordered beforehand for each of the last input shapes."""
+    """By oneDNN's fused primitives, the weights reordered for each input shape, which is met again every time."""
 
     def __init__(
         self,
@@ -134,7 +134,8 @@ class OneDnnConvolution:
     ) -> None:
         self.layers, self.dtype, self.activation = (conv, norm), dtype, activation
         # No weight of its own but those reordered: an input of another shape, which is rare, folds the layers again.
-        self.reordered: OrderedDict[torch.Size, tuple[Tensor, Tensor | None, Geometry]] = OrderedDict()
+        self.reordered: dict[torch.Size, tuple[Tensor, Tensor | None, Geometry]] = {}
+        self.lock = threading.Lock()
 
     def __call__(self, x: Tensor, plus: Tensor | None = None) -> Tensor:
         weight, bias, g = self.reordered.get(x.shape) or self._reorder(x.shape)
@@ -150,10 +151,12 @@ class OneDnnConvolution:
         weight = torch.ops.mkldnn._reorder_convolution_weight(
             weight, g.padding, g.stride, g.dilation, g.groups, list(shape)
         )
-        self.reordered[shape] = made = (weight, bias, g)
-        while len(self.reordered) > _SHAPES:
-            self.reordered.popitem(last=False)
-        return made
+        with self.lock:
+            batch_sizes = list(dict.fromkeys(batch for batch, *_ in self.reordered))  # the oldest first
+            if shape[0] not in batch_sizes and len(batch_sizes) == _BATCH_SIZES:
+                self.reordered = {kept: made for kept, made in self.reordered.items() if kept[0] != batch_sizes[0]}
+            self.reordered[shape] = weight, bias, g
+        return weight, bias, g
 
 
 @cache
