@@ -13,6 +13,7 @@ CUDA = build/cuda
 TORCH_CUDA = build/venv-torch-2.11
 INTEGRATION_TESTS = YOLACT_REQUIRE=integrations OMP_WAIT_POLICY=PASSIVE $(TORCH_CUDA)/bin/python -m pytest
 TORCH_DIR = $$($(PYTHON) -c 'import torch, os; print(os.path.dirname(torch.__file__))')
+RESULTS = benchmarks/results/$(shell date -u +%F)
 JOBS := $(shell nproc)
 HAS_NVCC := $(shell command -v $${CUDACXX:-nvcc})
 WANTS_TORCH_CUDA := $(findstring torch-cuda,$(YOLACT_REQUIRE))
@@ -89,8 +90,13 @@ build: $(STAMPS)/dev  ## compile the native parts again, in place
 mutants: $(STAMPS)/dev  ## breaks the CUDA kernels in many small ways and sees that their tests notice
 	$(PYTHON) -m tests.mutants
 
-bench: $(STAMPS)/dev  ## every operator beside its peers, on this machine
-	$(PYTHON) -m benchmarks.kernels
+# About ten minutes on two quiet cores; then the README's tables and the plots are made of what was measured.
+bench: $(STAMPS)/dev  ## operators and the whole way beside their peers, on this machine, into the README
+	$(PYTHON) -m benchmarks.kernels --seconds 1.5 --json $(RESULTS)-kernels.json
+	$(PYTHON) -m benchmarks.end_to_end --seconds 8 --json $(RESULTS)-end-to-end.json
+	$(PYTHON) -m benchmarks.growth --seconds 2 --json $(RESULTS)-growth.json
+	$(PYTHON) -m benchmarks.readme
+	$(PYTHON) -m benchmarks.plots
 
 instructions: $(STAMPS)/dev  ## what the CPU kernels execute, beside the record; RECORD=1 writes it anew
 	$(PYTHON) -m tests.instructions $(if $(RECORD),--record)

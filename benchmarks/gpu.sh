@@ -54,6 +54,7 @@ if [[ ${1:-} == --dry ]]; then
   part tests-gpu 100 "$PYTHON" $(tests tests-gpu) tests/gpu
   part tests-ops 100 "$PYTHON" $(tests tests-ops) tests/ops/test_preprocess.py -k cuda
   part memcheck 10 a-sanitizer-that-is-not-here
+  part end_to_end 60 "$PYTHON" -m benchmarks.cuda_end_to_end --device toy --json "$work/end_to_end.json"
   part kernels 200 "$PYTHON" -m benchmarks.kernels --device toy --json "$work/kernels.json"
 else
   export YOLACT_REQUIRE=gpu
@@ -70,7 +71,8 @@ else
   wait
   part tests-train 120 "$PYTHON" $(tests tests-train) tests/gpu/test_training.py
   part mask_loss 60 "$PYTHON" -m benchmarks.mask_loss --device cuda --seconds 1.5 --json "$work/mask_loss.json"
-  part training 90 "$PYTHON" -m benchmarks.training --device cuda --precision bf16 --seconds 3 \
+  part end_to_end 90 "$PYTHON" -m benchmarks.cuda_end_to_end --seconds 4 --json "$work/end_to_end.json"
+  part training 60 "$PYTHON" -m benchmarks.training --device cuda --precision bf16 --seconds 3 \
     --json "$work/training.json"
   left=$((deadline - SECONDS - 20))
   part kernels "$left" "$PYTHON" -m benchmarks.kernels --device cuda --seconds 1.5 --json "$work/kernels.json" \

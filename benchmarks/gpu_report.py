@@ -14,7 +14,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 SANITIZERS = ("memcheck", "racecheck", "initcheck", "synccheck")
-SCENES = ("mask_loss", "training")  # benchmarks that compare whole scenes, in files of their own
+SCENES = ("end_to_end", "mask_loss", "training")  # benchmarks that compare whole scenes, in files of their own
 TIMED_OUT = (124, 137)  # how `timeout` says so
 NOT_FOUND = 127
 

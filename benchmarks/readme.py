@@ -22,6 +22,7 @@ CPU_PEERS = (  # the columns: a heading, and the contender of that column
     ("hotcoco", ("hotcoco, column-major", "hotcoco")),
     ("floor", ("a read of the logits", "a write of the masks", "a read of the masks")),
 )
+WHOLE_PEERS = ("eager torch", "torch.compile", "ONNX Runtime")
 NO_GPU = "No GPU has run the operators yet: there are no figures of one."
 
 
@@ -33,7 +34,51 @@ def newest(kind: str) -> dict[str, Any] | None:
 
 def section(cpu: dict[str, Any], gpu: dict[str, Any] | None) -> str:
     """The tables, or a plain word that no GPU has been measured."""
-    return "\n\n".join([gpu_table(gpu) if gpu else NO_GPU, cpu_table(cpu), training_table()])
+    whole = newest("end-to-end")
+    tables = [gpu_table(gpu) if gpu else NO_GPU, end_to_end_table(whole) if whole else "", cpu_table(cpu)]
+    return "\n\n".join(table for table in [*tables, training_table()] if table)
+
+
+def end_to_end_table(results: dict[str, Any]) -> str:
+    """From picture files to COCO results, a line a network and batch."""
+    machine, scenes = results["machine"], results["scenes"]
+    names = [name for name in WHOLE_PEERS if any(row["contender"] == name for s in scenes for row in s["rows"])]
+    by_case: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
+    for scene in scenes:
+        by_case.setdefault((scene["config"], scene["weights"], scene["batch"]), []).append(scene)
+    threads = " / ".join(str(count) for count in sorted({scene["threads"] for scene in scenes}))
+    lines = [
+        f"From picture files to COCO results in JSON, everything counted, on {machine['date'][:10]} on "
+        f"{machine['cores']} cores of {machine['cpu']}, {versions_of(machine)}: {results['picture']}. Medians of "
+        "alternating runs in one process, results compared first; a peer's column tells how many times as long it "
+        "takes. *Eager torch* is the original's formulation with pycocotools, the others replace its network. Two "
+        f"figures are of {threads} threads, one is of the most. Where no weights are named they are random, made to "
+        "find as many instances as trained ones do. [Where the time goes](docs/latency.png), "
+        "[how it grows](docs/growth.png).",
+        "",
+        f"| CPU, file to results | instances | ms a picture | pictures/s | {' | '.join(names)} |",
+        f"|---|---|---|---|{'---|' * len(names)}",
+    ]
+    for (config, weights, batch), several in by_case.items():
+        several = sorted(several, key=lambda scene: scene["threads"])
+        ours = [scene["rows"][0] for scene in several]
+        each = [row["milliseconds"]["median"] / batch for row in ours]
+        cells = []
+        for name in names:
+            rows = [{row["contender"]: row for row in scene["rows"]}.get(name) for scene in several]
+            ratios = [
+                _short(row["milliseconds"]["median"] / mine["milliseconds"]["median"]) + "×" if row else "–"
+                for row, mine in zip(rows, ours, strict=True)
+            ]
+            cells.append(" / ".join(ratios))
+        told = [
+            f"{config}{'' if weights == 'random' else f' ({weights})'}, batch {batch}",
+            _short(ours[0]["instances"]),
+            " / ".join(map(_short, each)),
+            " / ".join(_short(1e3 / taken) for taken in each),
+        ]
+        lines.append(f"| {' | '.join([*told, *cells])} |")
+    return "\n".join(lines)
 
 
 def training_table() -> str:
@@ -97,7 +142,38 @@ def gpu_table(results: dict[str, Any]) -> str:
                 taken = best_of(row)
                 peers.append(f"{row['contender']} {_short(taken / mine)}×" if taken else f"{row['contender']} failed")
         lines.append(f"| {job} | {graph} | {eager} | {share} | {'; '.join(peers)} |")
-    return "\n".join([*lines, *host_times(results), *failures(results)])
+    return "\n".join([*lines, *gpu_end_to_end(results), *host_times(results), *failures(results)])
+
+
+def gpu_end_to_end(results: dict[str, Any]) -> list[str]:
+    """From pictures in the GPU's memory to run lengths on the host, a line a scene."""
+    scenes: dict[str, list[dict[str, Any]]] = {}
+    for row in results.get("end_to_end", {}).get("rows", []):
+        scenes.setdefault(row["scene"], []).append(row)
+    if not scenes:
+        return []
+    lines = [
+        "",
+        "| GPU, picture in its memory to RLE on the host | pictures/s | postprocessing | peers |",
+        "|---|---|---|---|",
+    ]
+    for scene, rows in scenes.items():
+        ours = [row for row in rows if is_ours(row)]
+        best = min(row["milliseconds"]["median"] for row in ours)
+        speeds = ", ".join(
+            f"{row['contender']} {_short(1e3 * row['batch'] / row['milliseconds']['median'])}" for row in ours
+        )
+        shares = ", ".join(f"{_postprocessing(row):.0%}" for row in ours)
+        peers = "; ".join(
+            f"{row['contender']} {_short(row['milliseconds']['median'] / best)}×" for row in rows if not is_ours(row)
+        )
+        lines.append(f"| {scene} | {speeds} | {shares} | {peers} |")
+    return lines
+
+
+def _postprocessing(row: dict[str, Any]) -> float:
+    """What comes after the network makes of the steps, each of them waited for."""
+    return (row["stages"]["detect"] + row["stages"]["masks to RLE"]) / sum(row["stages"].values())
 
 
 def host_times(results: dict[str, Any]) -> list[str]:

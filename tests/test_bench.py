@@ -43,7 +43,7 @@ def model(paths: list[Path]) -> Model:
 
 def test_stand_in_weights_find_as_much_as_trained_ones(model: Model, paths: list[Path]) -> None:
     found = model.predict(paths, score_threshold=contenders.SCORE_THRESHOLD)
-    assert abs(sum(map(len, found)) - INSTANCES * len(paths)) <= 2
+    assert 1 <= sum(map(len, found)) / (INSTANCES * len(paths)) < 1.1
     masks = torch.cat([instances.masks.flatten(1) for instances in found])
     assert masks.any(1).float().mean() > 0.3  # not all of them empty, nor full
     again = stand_in("yolact_lite0", [texture(0), texture(1)], CPU)
@@ -114,12 +114,13 @@ def test_the_command_tells_and_writes_what_it_measured(
         pytest.importorskip(package)
     results = tmp_path / "bench.json"
     command = ["bench", "--config", "yolact_lite0", "--device", "cpu", "--picture", str(paths[0]), "--seconds", "0"]
-    assert main([*command, "--batch-size", "2", "--threads", "1", "--json", str(results)]) == 0
+    assert main([*command, "--batch-size", "2", "--threads", "1", "--threads", "2", "--json", str(results)]) == 0
     told = capsys.readouterr().out
     report = json.loads(results.read_text())
-    (scene,) = report["scenes"]
-    assert [row["contender"] for row in scene["rows"]] == ["yolact", "eager torch", "ONNX Runtime"], told
     assert report["left_out"] == []
+    for scene in report["scenes"]:
+        assert [row["contender"] for row in scene["rows"]] == ["yolact", "eager torch", "ONNX Runtime"]
+    assert [scene["threads"] for scene in report["scenes"]] == [1, 2]
     assert "80 x 60" in report["picture"]
     assert "yolact_lite0 (random weights), batch 2, threads 1, cpu" in told
     for row in scene["rows"]:

@@ -13,7 +13,8 @@ import pytest
 import torch
 from conftest import ROOT
 
-from benchmarks import cuda_timing, gpu_report, mask_loss, readme, training
+from benchmarks import cuda_timing, gpu_report, growth, mask_loss, readme, training
+from yolact.bench.contenders import STAGES
 
 SCRIPT = ROOT / "benchmarks" / "gpu.sh"
 
@@ -33,7 +34,7 @@ def dry_run(tmp_path_factory) -> tuple[dict, str]:
 def test_the_script_for_a_gpu_runs_dry(dry_run):
     results, told = dry_run
     assert {name: part["ok"] for name, part in results["parts"].items()} == dict.fromkeys(
-        ("tests-gpu", "tests-ops", "memcheck", "kernels"), True
+        ("tests-gpu", "tests-ops", "memcheck", "end_to_end", "kernels"), True
     )
     assert results["parts"]["memcheck"]["message"] == "not run: compute-sanitizer is not installed"
     assert "none: toy sizes" in results["gpu"]["name"]
@@ -46,6 +47,10 @@ def test_the_script_for_a_gpu_runs_dry(dry_run):
             assert row["eager"]["median"] > 0, row
             assert row["notes"] == [], row
         assert (row["share_of_copy"] is None) == (row["bytes"] is None)
+    whole = results["end_to_end"]
+    assert whole["left_out"] == []
+    assert [row["contender"] for row in whole["rows"]] == ["yolact, fp32", "eager torch, fp32"] * 2
+    assert "\nend_to_end yolact_lite0, batch 2" in told
 
 
 def test_the_table_of_a_gpu_names_every_job_and_peer(dry_run):
@@ -59,6 +64,7 @@ def test_the_table_of_a_gpu_names_every_job_and_peer(dry_run):
         assert row["job"] in table
     assert f"{results['milliseconds'][1]['contender']} failed" in table
     assert "Failed there: memcheck, a job." in table
+    assert re.search(r"^\| yolact_lite0, batch 2, \d+ instances a picture \| yolact, fp32 ", table, re.MULTILINE)
     assert readme.NO_GPU in readme.section(readme.newest("kernels"), None)
 
 
@@ -124,3 +130,56 @@ def test_training_is_measured_against_the_same_losses():
 def test_the_mask_losses_that_are_timed_agree():
     for coverage in mask_loss.SCENES.values():
         mask_loss.check(mask_loss.inputs(coverage, "cpu", batch=2, side=24))
+
+
+def whole_way(contenders: tuple[str, ...], threads: int) -> dict:
+    """A scene as `benchmarks.end_to_end` writes it, each contender a second slower than the one before."""
+    rows = [
+        {
+            "contender": name,
+            "milliseconds": {"median": 1e3 * slower},
+            "stages": dict.fromkeys(STAGES, 1e3 * slower / 6),
+            "instances": 36.0,
+        }
+        for slower, name in enumerate(contenders, 1)
+    ]
+    return {"config": "a", "weights": "random", "batch": 1, "threads": threads, "rows": rows}
+
+
+def test_the_table_of_the_whole_way_tells_every_peer_measured():
+    scenes = [whole_way(("yolact", "eager torch", "ONNX Runtime"), 2), whole_way(("yolact", "eager torch"), 1)]
+    machine = readme.newest("kernels")["machine"]
+    table = readme.end_to_end_table({"machine": machine, "picture": "a cat", "scenes": scenes})
+    assert "| CPU, file to results | instances | ms a picture | pictures/s | eager torch | ONNX Runtime |" in table
+    assert table.endswith("| a, batch 1 | 36 | 1000 / 1000 | 1.0 / 1.0 | 2.0× / 2.0× | – / 3.0× |")
+
+
+def test_plots_are_drawn_of_results_and_are_small(tmp_path):
+    pytest.importorskip("matplotlib")
+    from benchmarks import plots
+
+    machine = {"machine": {}, "options": {"threads": 2}}
+    scenes = [whole_way(("yolact", "eager torch"), 2)]
+    plots.latency({**machine, "scenes": scenes}, tmp_path / "latency.png")
+    points = [
+        {**scenes[0], "varied": varied, "width": 64 * side, "height": 48 * side}
+        for varied in ("instances", "size")
+        for side in (1, 2, 3)
+    ]
+    plots.growth({**machine, "scenes": points}, tmp_path / "growth.png")
+    for path in tmp_path.iterdir():
+        assert 5_000 < path.stat().st_size < 100_000
+
+
+def test_growth_is_measured_at_every_point(monkeypatch):
+    pytest.importorskip("pycocotools")
+    pytest.importorskip("skimage")
+    monkeypatch.setattr(growth, "COUNTS", (3, 30))
+    monkeypatch.setattr(growth, "SIZES", ((64, 48), (700, 500)))
+    monkeypatch.setattr(growth, "MOST_PIXELS", 640 * 480)
+    scenes = list(growth.grow("yolact_lite0", 0, 1))
+    assert [scene["varied"] for scene in scenes] == ["instances", "instances", "size", "size"]
+    few, many = (scene["rows"][0]["instances"] for scene in scenes[:2])
+    assert 3 <= few <= 4
+    assert 30 <= many <= 33
+    assert [len(scene["rows"]) for scene in scenes] == [2, 2, 2, 1]

@@ -159,6 +159,7 @@ class Tensors(nn.Module):
     def __init__(self, model: Yolact):
         super().__init__()
         self.model = model
+        self.eval()  # exporters leave all in the mode in which they find this
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         raw = self.model(images)

@@ -20,6 +20,7 @@ from yolact.bench.timing import Timing, summary
 
 SCORE = 1e-3  # scores further apart are of other instances; float32 sums in another order stay far below
 IOU = 0.98  # of masks, but for pixels whose interpolated probability is next to the threshold
+WARM_UPS = 6  # on a GPU: libraries choose their kernels, and `predict` records its graph, in the first calls
 AGREEMENT = 0.97  # a score or an overlap next to its threshold may fall on either side
 
 
@@ -78,6 +79,8 @@ def _measure(
         if share < AGREEMENT and not contender.half:  # random weights magnify half precision's rounding: it is told
             left_out.append(f"{name}: its results differ: {share:.0%} of the instances agree")
             continue
+        for _ in range(WARM_UPS if device.type == "cuda" else 0):
+            contender(given)
         known[name] = text, peak, share
         running.append(contender)
 
