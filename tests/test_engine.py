@@ -115,6 +115,58 @@ def test_odd_sides_of_lite0_run_as_they_are() -> None:
         assert distance(model.network()(images(size=90)), model(images(size=90))) == 0
 
 
+def other_activation(model: yolact.Model) -> None:
+    model.proto_net[1] = nn.LeakyReLU(0.5)
+
+
+def other_norm(model: yolact.Model) -> None:
+    model.backbone._bn0 = nn.GroupNorm(8, 32)
+
+
+def other_padding(model: yolact.Model) -> None:
+    conv = model.proto_net[0]
+    model.proto_net[0] = nn.Conv2d(conv.in_channels, conv.out_channels, 3, padding=1, padding_mode="reflect")
+
+
+def one_layer_more(model: yolact.Model) -> None:
+    model.proto_net.append(nn.Sigmoid())
+
+
+@pytest.mark.parametrize("change", [other_activation, other_norm, other_padding, one_layer_more])
+def test_other_layers_of_torchs_run_as_they_are(change: Callable[[yolact.Model], None]) -> None:
+    model = create()
+    assert engine.Weights(model).plain
+    change(model)
+    with torch.no_grad():
+        assert distance(model.network()(images()), model.eval()(images())) == 0
+
+
+def test_batch_norm_of_several_processes_is_folded() -> None:
+    model = nn.SyncBatchNorm.convert_sync_batchnorm(create())
+    assert engine.Weights(model).plain
+    with torch.no_grad():
+        assert distance(model.network("fp32")(images()), model(images())) < ROUNDING
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_predict_neither_heeds_nor_changes_what_the_caller_has_set(
+    fused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = scores(create())
+    convolution.onednn_fuses.cache_clear()
+    if not fused:
+        monkeypatch.setattr(network, "onednn_fuses", lambda dtype: False)
+    model = create()
+    random = torch.get_rng_state()
+    with torch.autocast("cpu", torch.bfloat16), torch.device("meta"):
+        (found,) = model.predict(picture(), score_threshold=0)
+        assert len(found[found.scores > found.scores.median()].rles) > 0
+    torch.testing.assert_close(found.scores, expected, atol=1e-5, rtol=0)
+    assert torch.equal(torch.get_rng_state(), random)
+    if fused:
+        assert convolution.onednn_fuses(torch.float32) == torch.backends.mkldnn.is_available()
+
+
 def scores(model: yolact.Model) -> Tensor:
     return model.predict(picture(), score_threshold=0)[0].scores
 

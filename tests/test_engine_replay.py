@@ -178,6 +178,15 @@ def test_changed_weights_are_recorded_anew(case: Case) -> None:
     assert case.recorders[0].waited == 1
 
 
+def test_recordings_outlive_inference_mode(case: Case) -> None:
+    pictures = [picture(n) for n in range(USES_BEFORE + 1)]
+    with torch.inference_mode():
+        case.check(pictures)
+    assert case.recorded == 1
+    (found,) = case.check(pictures[:1])
+    assert not found.scores.is_inference()
+
+
 def test_hooks_are_called_every_time(case: Case) -> None:
     called = []
     case.model.fpn.register_forward_hook(lambda *_: called.append(1))

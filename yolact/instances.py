@@ -36,7 +36,7 @@ class OnHost:
     rles: list[dict[str, Any]] | None  # None: not made yet
 
     def __getitem__(self, rows: Tensor) -> OnHost:  # an index of torch's
-        positions = torch.arange(len(self.labels))[rows].tolist()
+        positions = torch.arange(len(self.labels), device="cpu")[rows].tolist()
         rles = self.rles and [self.rles[position] for position in positions]
         return OnHost(self.labels[rows], self.scores[rows], self.boxes[rows], rles)
 
@@ -146,7 +146,7 @@ class Instances:
             if rows.numel() == 0:  # what is empty has any dtype
                 rows = rows.long()
         selected = {name: getattr(self, name)[rows] for name in PER_ROW}
-        there = rows.cpu() if isinstance(rows, Tensor) else torch.tensor(rows, dtype=torch.int64)
+        there = rows.cpu() if isinstance(rows, Tensor) else torch.tensor(rows, dtype=torch.int64, device="cpu")
         return replace(self, **selected, on_host=self.on_host and self.on_host[there])
 
     def __repr__(self) -> str:

@@ -111,6 +111,7 @@ class Model(Yolact):
         )
         return in_flight(begun, ahead=1 if device.type == "cuda" else 0)
 
+    @torch.inference_mode(False)  # nothing in place could be done to what is kept from a caller's inference mode
     @torch.no_grad()
     def _begin(
         self,
@@ -121,7 +122,7 @@ class Model(Yolact):
     ) -> Callable[[], list[Instances]]:
         """Ask the device for a batch; calling what is returned waits for it."""
         ready, device = self._engine.ready(self, precision), self.priors.device
-        sizes = torch.tensor([picture.shape[:2] for picture in pictures])  # [B, 2]
+        sizes = torch.tensor([picture.shape[:2] for picture in pictures], device="cpu")  # [B, 2]
         way = partial(self._way, ready.network, score_threshold, detect_options)
         if device.type == "cpu" and ready.replays is None:
             given = [picture[None] for picture in self._resized(pictures)]

@@ -164,6 +164,12 @@ def onednn_fuses(dtype: torch.dtype) -> bool:
     """Whether this torch has oneDNN's fused convolutions, under the names and with the meaning known here."""
     if not torch.backends.mkldnn.is_available():
         return False
+    # What the caller has set, random numbers, a default device or autocast, neither changes nor is changed.
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"), torch.autocast("cpu", enabled=False):
+        return _fuses(dtype)
+
+
+def _fuses(dtype: torch.dtype) -> bool:
     conv, norm = nn.Conv2d(16, 16, 3, padding=1), nn.BatchNorm2d(16).eval()
     x = torch.linspace(-1, 1, 16 * 36, dtype=dtype).view(1, 6, 6, 16).permute(0, 3, 1, 2)  # channels last
     try:

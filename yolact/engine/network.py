@@ -71,12 +71,14 @@ def lean_network(model: Yolact, dtype: torch.dtype) -> Network:
 def is_plain(model: Yolact) -> bool:
     """Whether a network is what `yolact.models` builds, so that `lean_network` computes the same.
 
-    It is not with hooks, with modules of other makers, parametrised ones among them, or with a `forward` of its own;
-    nor is EfficientNet-Lite0 at a size whose halves are odd, where it pads in another way.
+    It is not with hooks, with other layers, parametrised ones among them, or with a `forward` of its own; nor is
+    EfficientNet-Lite0 at a size whose halves are odd, where it pads in another way.
     """
     if type(model.backbone) is EfficientNetLite0 and model.config.size % 32:
         return False
-    return type(model).forward is Yolact.forward and all(
+    if type(model).forward is not Yolact.forward or not model.is_as_built():
+        return False
+    return all(
         (module is model or type(module).__module__.startswith(("yolact.models.", "torch.nn.modules.")))
         and not (module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))
         for module in model.modules()

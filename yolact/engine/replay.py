@@ -22,6 +22,8 @@ _KEYS_COUNTED = 64
 # 640 x 480 and a network of 550 x 550: 0.9 MB, and 2.4 MB of prototypes with 0.4 MB of run lengths.
 CAPACITY = 8
 
+_capturing = threading.Lock()  # CUDA captures one graph of a process at a time
+
 T = TypeVar("T")
 Outputs = tuple[Tensor, ...]
 Function = Callable[..., Outputs]  # of tensors
@@ -124,7 +126,7 @@ class CudaGraphs:
             self._pool = torch.cuda.graph_pool_handle()
         graph = torch.cuda.CUDAGraph()
         # Other threads may allocate meanwhile: only what this one does is held to what can be captured.
-        with torch.cuda.graph(graph, pool=self._pool, stream=stream, capture_error_mode="thread_local"):
+        with _capturing, torch.cuda.graph(graph, pool=self._pool, stream=stream, capture_error_mode="thread_local"):
             outputs = function(*inputs)
         self._graphs.add(graph)
         torch.cuda.current_stream(self._device).wait_stream(stream)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from itertools import groupby
 from typing import TypeVar
 
@@ -26,15 +27,21 @@ def upload(
         if place == device or device.type == "cpu":
             groups.append(torch.stack(same))
             continue
-        pinned = torch.empty((len(same), *same[0].shape), dtype=same[0].dtype, pin_memory=True)
+        pinned = torch.empty((len(same), *same[0].shape), dtype=same[0].dtype, device="cpu", pin_memory=True)
         torch.stack(same, out=pinned)
-        current, side = torch.cuda.current_stream(device), torch.cuda.Stream(device)
+        current, side = torch.cuda.current_stream(device), _upload_stream(device)
         with torch.cuda.stream(side):
             there = pinned.to(device, non_blocking=True)
         current.wait_stream(side)
         there.record_stream(current)
         groups.append(there)
     return groups
+
+
+@cache
+def _upload_stream(device: torch.device) -> torch.cuda.Stream:
+    """One for all: the allocator keeps memory apart for each stream."""
+    return torch.cuda.Stream(device)
 
 
 def mark(device: torch.device) -> Callable[[], None]:

@@ -60,6 +60,7 @@ class Yolact(nn.Module):
         self.semantic_seg_conv = nn.Conv2d(channels, config.num_classes, 1)  # for the semantic loss, training only
         self.register_buffer("priors", make_priors(config), persistent=False)
         self._initialise()
+        self._layers = repr(self)
         self.train(self.training)
 
     def forward(
@@ -88,6 +89,10 @@ class Yolact(nn.Module):
                 if isinstance(module, nn.BatchNorm2d):
                     module.eval().requires_grad_(False)
         return self
+
+    def is_as_built(self) -> bool:
+        """Whether every layer is of the kind, and with the options, that the configuration gave it."""
+        return repr(self).replace("SyncBatchNorm(", "BatchNorm2d(") == self._layers  # which are the same in predicting
 
     def _pyramid(self, images: Tensor) -> list[Tensor]:
         size = self.config.size

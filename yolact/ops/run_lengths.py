@@ -67,7 +67,7 @@ class RunLengths:
         """Return memory for `read`, to be waited for on a GPU: the device itself writes it, and only what counts."""
         count, capacity = self.data.shape
         size = count * (_RECORD_FIELDS * 8 + -(-capacity // 4) * 4)  # int64 each
-        memory = torch.empty(size, dtype=torch.uint8, pin_memory=self.data.is_cuda)
+        memory = torch.empty(size, dtype=torch.uint8, device="cpu", pin_memory=self.data.is_cuda)
         torch.ops.yolact.gather_run_lengths(self.data, self.length, self.needed, self.size, memory)
         return memory
 
