@@ -37,8 +37,8 @@ def text_of(value: int | Size) -> str:
 
 
 def growth(before: Row, after: Row) -> float:
-    """The power of the value that time grew with."""
-    return math.log(after["milliseconds"] / before["milliseconds"]) / math.log(after["value"] / before["value"])
+    """The power of the value that time grew with, by the runs least disturbed."""
+    return math.log(after["fastest"] / before["fastest"]) / math.log(after["value"] / before["value"])
 
 
 def peak(run: Run) -> int:
@@ -61,6 +61,7 @@ def measure(sweep: Sweep, seconds: float) -> Iterator[Row]:
                 "value": number_of(value),
                 "label": text_of(value),
                 "milliseconds": timing.median,
+                "fastest": timing.low,
                 "bytes": peak(runs[name]),
             }
 
@@ -70,7 +71,7 @@ def growths(rows: list[Row]) -> dict[str, float]:
     found = {}
     for name in dict.fromkeys(row["contender"] for row in rows):
         last_two = [row for row in rows if row["contender"] == name][-2:]
-        if len(last_two) == 2 and last_two[1]["milliseconds"] >= ENOUGH:
+        if len(last_two) == 2 and last_two[1]["fastest"] >= ENOUGH:
             found[name] = growth(*last_two)
     return found
 

@@ -286,7 +286,7 @@ def test_every_limit_is_told() -> None:
 
 
 def test_growth_is_told() -> None:
-    rows = [{"contender": "yolact", "value": n, "milliseconds": 10.0 * n**2} for n in (1, 10, 100)]
+    rows = [{"contender": "yolact", "value": n, "fastest": 10.0 * n**2} for n in (1, 10, 100)]
     assert scale.growths(rows) == {"yolact": pytest.approx(2)}
 
 
