@@ -1,14 +1,15 @@
 // From raw outputs to detections, in two steps. Screening, blocks of priors in parallel: a prior whose logits alone
 // rule it out costs a read of them and no exponential; the few others get the exact softmax and their decoded box.
 // Selection, a picture a time, by whoever screened the last of its priors, so that what it looks at is still in the
-// caches: see selection.h. It goes by the few scores above the threshold that were listed with the survivors; only
-// where they do not fill the result are a survivor's others computed again, so that no [classes, priors] matrix exists.
+// caches: see selection.h. It goes by the few likely scores that were listed with the survivors; only where they do not
+// fill the result are a survivor's others computed again, so that no [classes, priors] matrix exists.
 // Bytes moved: the logits once.
 #include "../common/detect.h"
 
 #include <atomic>
 #include <cstring>
 #include <iterator>
+#include <utility>
 
 #include "screening.h"
 #include "selection.h"
@@ -24,11 +25,14 @@ int64_t padded(int64_t count) { return (count + kLanes - 1) / kLanes * kLanes; }
 struct Survivor {
   int32_t prior, label;  // label: its best class, the lower of equals; known across classes only
   float best, highest, sum;
-  // Not across classes: where its scores above the threshold are listed, and the most that any other is.
+  // Not across classes: where its likely scores are listed, and the most that any other is.
   int32_t likely, end_of_likely;
   float most_of_others;
   Box box;
 };
+
+// Scores above this are likely. However low the threshold, a prior has few of them, for its scores add up to 1.
+YOLACT_INLINE float likely_above(const DetectArguments& a) { return std::max(a.score_threshold, 1.0f / 32); }
 
 struct ClassScore {
   float score;
@@ -59,7 +63,7 @@ YOLACT_INLINE float sum_of(const float* numbers, int64_t count) {
   return static_cast<float>(lanes[0]);
 }
 
-// Scores one prior: fills in its scores, and lists those above the threshold where `likely` has room for one a class.
+// Scores one prior: fills in its scores, and lists the likely ones where `likely` has room for one a class.
 // False where its best score is not above the threshold, or a logit is NaN. `room` holds padded(1 + classes) numbers.
 template <int kBytes>
 YOLACT_INLINE bool score(const DetectArguments& a, int64_t picture, float* room, Survivor* survivor,
@@ -81,15 +85,16 @@ YOLACT_INLINE bool score(const DetectArguments& a, int64_t picture, float* room,
     while (survivor->label < classes - 1 && room[survivor->label] / survivor->sum != survivor->best) ++survivor->label;
   if (!(survivor->best > a.score_threshold)) return false;
   if (a.options.across_classes) return true;
+  const float likely_bound = likely_above(a);
   Lanes<kBytes> others = Lanes<kBytes>{} - std::numeric_limits<float>::infinity();
   for (int64_t first = 0; first < classes; first += kLanes) {
     const auto scores = load_lanes<Lanes<kBytes>>(room + first) / survivor->sum;
-    const auto is_likely = scores > a.score_threshold;
+    const auto is_likely = scores > likely_bound;
     others = larger(others, choose(is_likely, others, scores));
     if (!any(is_likely)) continue;
     store_lanes(room + first, scores);
     for (int64_t c = first; c < std::min(first + kLanes, classes); ++c)
-      if (room[c] > a.score_threshold) likely[survivor->end_of_likely++] = {room[c], static_cast<int32_t>(c)};
+      if (room[c] > likely_bound) likely[survivor->end_of_likely++] = {room[c], static_cast<int32_t>(c)};
   }
   survivor->most_of_others = largest(others);
   return true;
@@ -162,18 +167,19 @@ void limit_levels(const DetectArguments& a, std::vector<Survivor>* survivors) {
   survivors->erase(out, survivors->end());
 }
 
-// Lists the scores of one survivor that are not above the threshold but reach their class's bound; returns how many.
+// Lists the scores of one survivor that are not likely but reach their class's bound; returns how many.
 // `room` and `scores` hold padded(1 + classes) numbers.
 template <int kBytes>
 YOLACT_INLINE int64_t score_others(const DetectArguments& a, int64_t picture, const Survivor& survivor,
                                    const float* bounds, float* room, float* scores, ClassScore* found) {
+  const float likely_bound = likely_above(a);
   int32_t reaches = 0;
   for (int64_t c = 0; c < a.classes; ++c) reaches |= survivor.most_of_others >= bounds[c];
   if (!reaches) return 0;
   const float* row = load_row(a.class_logits, picture, survivor.prior, 1 + a.classes, room) + 1;
   for (int64_t c = 0; c < a.classes; ++c) {
     const float score = exponential(row[c] - survivor.highest) / survivor.sum;
-    scores[c] = (score >= bounds[c]) & !(score > a.score_threshold) ? score : kNone;
+    scores[c] = (score >= bounds[c]) & !(score > likely_bound) ? score : kNone;
   }
   int64_t count = 0;
   for (int64_t first = 0; first < a.classes; first += kLanes) {
@@ -198,7 +204,7 @@ struct SurvivorScores {
     for (int64_t i = 0; i < boxes; ++i)
       for (int32_t j = survivors.all[i].likely; j < survivors.all[i].end_of_likely; ++j)
         if (const ClassScore& l = survivors.likely[j]; l.score >= bounds[l.label]) offer(l.score, l.label, i);
-    if (least >= above(arguments.score_threshold)) return;
+    if (least >= above(likely_above(arguments))) return;
     std::vector<float> room(padded(1 + groups)), scores(padded(groups), kNone);
     std::vector<ClassScore> others(groups);
     for (int64_t i = 0; i < boxes; ++i) {
@@ -211,12 +217,12 @@ struct SurvivorScores {
 
 std::vector<Kept> select_survivors(const DetectArguments& a, int64_t picture, const Survivors& survivors) {
   const int64_t count = static_cast<int64_t>(survivors.all.size());
-  const Key likely = above(a.score_threshold);
+  const Key passing = above(a.score_threshold);
   if (!a.options.across_classes) {
     const SurvivorScores candidates{a, picture, survivors, a.classes, count};
-    const Key floor = a.second_threshold ? likely : lowest_key();
-    return look_up(select(candidates, a.options, a.options.max_detections, likely, floor), count, nullptr,
-                   a.options.max_detections);
+    const Key floor = a.second_threshold ? passing : lowest_key();
+    return look_up(select(candidates, a.options, a.options.max_detections, above(likely_above(a)), floor), count,
+                   nullptr, a.options.max_detections);
   }
   std::vector<float> best;
   std::vector<int32_t> labels;
@@ -227,7 +233,7 @@ std::vector<Kept> select_survivors(const DetectArguments& a, int64_t picture, co
     boxes.push_back(survivor.box);
   }
   const ScoreMatrix candidates{best.data(), count, 1, 1, count, boxes.data()};
-  return look_up(select(candidates, a.options, a.options.top_k, likely, likely), count, labels.data(),
+  return look_up(select(candidates, a.options, a.options.top_k, passing, passing), count, labels.data(),
                  a.options.max_detections);
 }
 
@@ -259,7 +265,7 @@ void detect(const DetectArguments& a, const Parallel& parallel) {
     found[task] = find_survivors(a, picture, begin, std::min(begin + kPriorsPerTask, a.count), margin);
     if (screened[picture].fetch_add(1) + 1 < blocks) return;
     Survivors survivors;
-    for (int64_t i = picture * blocks; i < (picture + 1) * blocks; ++i) append(&survivors, found[i]);
+    for (int64_t i = picture * blocks; i < (picture + 1) * blocks; ++i) append(&survivors, std::exchange(found[i], {}));
     limit_levels(a, &survivors.all);
     write(a, picture, survivors.all, select_survivors(a, picture, survivors));
   });

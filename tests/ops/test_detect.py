@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import random
+from pathlib import Path
 
 import brute_force
 import numpy as np
 import pytest
 import torch
 
+from benchmarks.scale import peak
 from yolact import ops
 from yolact.ops import reference
 
@@ -381,3 +383,17 @@ def test_detect_compiles_and_exports_with_dynamic_sizes():
         expected = Module()(*arguments)
         assert_identical(compiled(*arguments), expected)
         assert_identical(exported(*arguments), expected)
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak of memory is told by Linux")
+@pytest.mark.parametrize("score_threshold", [0.05, 0.0])
+def test_detect_keeps_no_matrix_of_scores_however_low_the_threshold(score_threshold):
+    priors, classes = 4000, 400
+    logits = torch.randn(priors, 1 + classes, generator=torch.Generator().manual_seed(0)).expand(2, -1, -1)
+    tensors = torch.zeros(2, priors, 4), logits, torch.rand(priors, 4)
+
+    def run():
+        ops.detect(*tensors, score_threshold=score_threshold)
+
+    run()
+    assert peak(run) < 4 * priors * classes / 2  # of a picture's float32 scores alone
