@@ -309,6 +309,20 @@ def test_hooks_run_in_the_models_precision_only() -> None:
         model.predict(picture(), precision="bf16")
 
 
+class Doubling(yolact.Model):
+    def _predict(self, levels: list[Tensor]) -> RawOutputs:
+        return super()._predict([2 * level for level in levels])
+
+
+def test_a_subclass_of_its_own_ways_runs_as_it_is() -> None:
+    model = create()
+    other = Doubling(model.config).eval()
+    other.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        assert distance(other.network()(images()), other(images())) == 0
+        assert distance(other.network()(images()), model.network()(images())) > ROUNDING
+
+
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 SAPPHIRE_RAPIDS = "processor\t: 0\nflags\t\t: fpu sse2 avx2 avx512f avx512_bf16 amx_bf16 amx_tile\n\nprocessor\t: 1\n"
 COOPER_LAKE = "flags\t\t: fpu avx512f avx512_bf16\n"

@@ -199,6 +199,12 @@ def test_predict_rejects_what_is_no_picture(
         model.predict(given)
 
 
+@pytest.mark.parametrize(("option", "value"), [("score_threshold", "0.5"), ("batch_size", 1.5), ("batch_size", True)])
+def test_predict_rejects_options_of_another_type(model: yolact.Model, option: str, value: object) -> None:
+    with pytest.raises(TypeError, match=f"{option} must be a .*number, got {value!r}"):
+        model.predict(picture(), **{option: value})
+
+
 @pytest.mark.parametrize(
     ("option", "value"), [("score_threshold", -0.1), ("score_threshold", float("nan")), ("batch_size", 0)]
 )

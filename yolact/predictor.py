@@ -26,6 +26,7 @@ from yolact.errors import UserError
 from yolact.instances import PER_ROW, Instances, OnHost
 from yolact.models.checkpoint import choose_config, load_into, read_checkpoint
 from yolact.models.yolact import Yolact
+from yolact.ops._checks import check_choice, check_count, check_number
 from yolact.pictures import read_picture
 from yolact.structures import Detections, RawOutputs, Rows
 
@@ -96,12 +97,9 @@ class Model(Yolact):
         GPU a batch earlier, so that it is read and uploaded while the device works. Arguments, results and errors are
         those of `predict`; arguments are checked now, pictures as they come.
         """
-        if not 0 <= score_threshold <= 1:
-            raise ValueError(f"score_threshold must be within [0, 1], got {score_threshold}")
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        if precision not in PRECISIONS:
-            raise ValueError(f"precision must be one of {', '.join(map(repr, PRECISIONS))}, got {precision!r}")
+        score_threshold = check_number(score_threshold, "score_threshold", 0, 1)
+        batch_size = check_count(batch_size, "batch_size")
+        check_choice(precision, "precision", PRECISIONS)
         if isinstance(pictures, (str, os.PathLike, np.ndarray, Tensor)) or not isinstance(pictures, Iterable):
             pictures = [pictures]
         device = self.priors.device

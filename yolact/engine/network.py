@@ -76,7 +76,9 @@ def is_plain(model: Yolact) -> bool:
     """
     if type(model.backbone) is EfficientNetLite0 and model.config.size % 32:
         return False
-    if type(model).forward is not Yolact.forward or not model.is_as_built():
+    if any(getattr(type(model), name) is not getattr(Yolact, name) for name in ("forward", "_pyramid", "_predict")):
+        return False
+    if not model.is_as_built():
         return False
     return all(
         (module is model or type(module).__module__.startswith(("yolact.models.", "torch.nn.modules.")))
