@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from yolact import mask
 from yolact.bench import contenders
@@ -19,6 +21,7 @@ from yolact.bench.stand_in import INSTANCES, stand_in
 from yolact.cli import main
 from yolact.config import get_config
 from yolact.predictor import Model
+from yolact.structures import RawOutputs
 
 CPU = torch.device("cpu")
 
@@ -63,7 +66,41 @@ def test_contenders_agree_and_every_stage_is_timed(model: Model, paths: list[Pat
         assert row.agreement > 0.97
         assert row.peak_bytes is None or row.peak_bytes > 2**20
     assert ours.instances == pytest.approx(eager.instances, abs=1)
-    assert eager.milliseconds.median == pytest.approx(sum(eager.stages.values()))
+
+
+def test_everybody_is_timed_alike(tmp_path: Path) -> None:
+    calls = []
+
+    def contender(name: str, **options: Any) -> contenders.Contender:
+        return contenders.Contender(name, {"only": lambda _: calls.append(name) or "[]"}, **options)
+
+    whole = contender("by another way", whole=lambda _: calls.append("whole") or "[]")
+    lineup = {"by another way": lambda: whole, "by stages": lambda: contender("by stages")}
+    measure(lineup, [tmp_path], CPU, seconds=0, threads=1)
+    first, timed = calls[:2], calls[2:]
+    assert first == ["whole", "by stages"]
+    assert timed == ["by another way", "whole", "by stages", "by stages"]  # the stages, then the whole way
+
+
+def test_torch_compile_knows_nothing_of_earlier_cases(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Network(nn.Module):
+        config = get_config("yolact_lite0")
+        priors = torch.zeros(1, 4)
+
+        def forward(self, images: torch.Tensor) -> RawOutputs:
+            return RawOutputs(images, images + 1, images, images, self.priors)
+
+    batches: list[object] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> torch.fx.GraphModule:
+        batches.append(next(each.shape[0] for each in inputs if isinstance(each, torch.Tensor)))
+        return graph
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    for batch in (1, 2, 3, 2):
+        contenders.compiled(Network(), batch)  # type: ignore[arg-type]
+    assert batches == [1, 2, 3, 2]
+    assert all(type(batch) is int for batch in batches)
 
 
 def test_a_peer_that_fails_or_finds_something_else_is_left_out(model: Model, paths: list[Path]) -> None:
@@ -104,6 +141,7 @@ def result(x: int, *, score: float = 0.5, category: int = 1) -> dict[str, Any]:
 )
 def test_agreement_counts_partners(theirs: list[dict[str, Any]], share: float) -> None:
     assert agreement(json.dumps([result(0), result(10)]), json.dumps(theirs)) == pytest.approx(share)
+    assert agreement(json.dumps(theirs), json.dumps([result(0), result(10)])) == pytest.approx(share)
     assert agreement("[]", "[]") == 1
 
 

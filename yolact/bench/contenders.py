@@ -173,6 +173,7 @@ def eager_torch(model: Yolact) -> Contender:
 
 def compiled(model: Yolact, batch: int) -> Contender:
     """The network by torch.compile; the steps around it as before, as their shapes follow from what is found."""
+    torch.compiler.reset()  # earlier cases would be reused, made dynamic, or count towards the limit of compilations
     network = torch.compile(Tensors(model))
     size = model.config.size
     start = time.perf_counter()

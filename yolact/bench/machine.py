@@ -14,7 +14,11 @@ PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "pycocoto
 
 def machine() -> dict[str, Any]:
     """The date, the processor and the versions."""
-    cpu = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), "")
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:  # not Linux
+        lines = []
+    cpu = next((line for line in lines if line.startswith("model name")), "")
     versions = {}
     for package in PACKAGES:
         try:
