@@ -73,6 +73,8 @@ def curves(axis: Axes, scenes: list[dict[str, Any]], places: list[float]) -> Non
             label = f"{contender}: {told}"
             axis.plot([place for place, _ in points], values, style, color=colour, marker=marker, ms=4, label=label)
     axis.set(xscale="log", yscale="log")
+    for side in (axis.xaxis, axis.yaxis):
+        side.set_major_formatter("{x:g}")
     axis.grid(True, which="major", color="#dddddd", linewidth=0.6)
     axis.tick_params(labelsize=8)
     axis.spines[["top", "right"]].set_visible(False)

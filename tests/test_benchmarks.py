@@ -179,6 +179,7 @@ def test_growth_is_measured_at_every_point(monkeypatch):
     monkeypatch.setattr(growth, "MOST_PIXELS", 640 * 480)
     scenes = list(growth.grow("yolact_lite0", 0, 1))
     assert [scene["varied"] for scene in scenes] == ["instances", "instances", "size", "size"]
+    assert not any(scene["left_out"] for scene in scenes)
     few, many = (scene["rows"][0]["instances"] for scene in scenes[:2])
     assert 3 <= few <= 4
     assert 30 <= many <= 33
