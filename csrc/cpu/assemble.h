@@ -11,6 +11,9 @@
 
 namespace yolact::cpu {
 
+constexpr int kFew = 8;  // pixels at once between two values: seldom are there more
+typedef float Few __attribute__((vector_size(kFew * sizeof(float))));
+
 // The taps of one axis of one picture.
 struct Grid {
   explicit Grid(const Axis& axis);

@@ -14,31 +14,40 @@ namespace {
 struct Workspace {
   std::vector<float> canvas, row0, row1;
   std::vector<uint8_t> pixels;  // of one row, a byte each, before they are packed
+  std::vector<uint64_t> bits;
 
   Workspace(int64_t canvas_size, int64_t width)
-      : canvas(canvas_size), row0(width), row1(width), pixels((width + 7) / 8 * 8) {}
+      : canvas(canvas_size),
+        row0(width + kFew),
+        row1(width + kFew),
+        pixels((width + 7) / 8 * 8),
+        bits(words_of(width)) {}
 };
 
+// Writes up to kFew - 1 numbers past the row.
 YOLACT_INLINE void stretch(const float* __restrict values, const Grid& grid, Span output, int32_t origin,
                            float* __restrict row) {
   const int32_t *index0 = grid.index0.data(), *index1 = grid.index1.data();
   const float *weight0 = grid.weight0.data(), *weight1 = grid.weight1.data();
-  for (int32_t x = output.begin; x < output.end; ++x)
-    row[x - output.begin] = blend(values[index0[x] - origin], values[index1[x] - origin], weight0[x], weight1[x]);
+  if (grid.axis.output < 2 * grid.axis.extent) {
+    for (int32_t x = output.begin; x < output.end; ++x)
+      row[x - output.begin] = blend(values[index0[x] - origin], values[index1[x] - origin], weight0[x], weight1[x]);
+    return;
+  }
+  // All pixels between two values at once: no gather.
+  for (int32_t i = index0[output.begin]; i <= index0[output.end - 1]; ++i) {
+    const float value0 = values[i - origin], value1 = values[std::min(i + 1, grid.axis.extent - 1) - origin];
+    const int32_t end = std::min(grid.first[i + 1], output.end);
+    for (int32_t x = std::max(grid.first[i], output.begin); x < end; x += kFew) {
+      const Few few = blend(value0, value1, load_lanes<Few>(weight0 + x), load_lanes<Few>(weight1 + x));
+      store_lanes(row + x - output.begin, few);
+    }
+  }
 }
 
 YOLACT_INLINE void blend_rows(const float* __restrict row0, const float* __restrict row1, float weight0, float weight1,
                               float threshold, int64_t count, uint8_t* __restrict pixels) {
   for (int64_t x = 0; x < count; ++x) pixels[x] = blend(row0[x], row1[x], weight0, weight1) > threshold;
-}
-
-// Eight bytes to a byte of bits, the first lowest.
-void pack(const uint8_t* pixels, int64_t bytes, uint8_t* packed) {
-  for (int64_t i = 0; i < bytes; ++i) {
-    uint64_t eight;
-    std::memcpy(&eight, pixels + 8 * i, sizeof eight);
-    packed[i] = static_cast<uint8_t>(pack_eight(eight));
-  }
 }
 
 }  // namespace
@@ -83,7 +92,10 @@ void assemble_masks(const AssembleMasksArguments& a, const Parallel& parallel) {
       uint8_t* pixels = a.packed ? workspace.pixels.data() : mask + row * pitch;
       at_level<blend_rows>(row0, row1, picture.y.weight0[row], picture.y.weight1[row], a.threshold, columns,
                            pixels + x.output.begin);
-      if (a.packed) pack(pixels + 8 * begin, end - begin, mask + row * pitch + begin);
+      if (a.packed) {
+        pack_rows(pixels + 8 * begin, 1, 8 * (end - begin), 0, 1, workspace.bits.data());
+        std::memcpy(mask + row * pitch + begin, workspace.bits.data(), end - begin);
+      }
       // From the end of this row's pixels to the begin of the next one's.
       const bool is_last = row == y.output.end - 1;
       std::memset(mask + row * pitch + end, 0, pitch - end + (is_last ? (height - row - 1) * pitch : begin));

@@ -57,17 +57,12 @@ YOLACT_INLINE void blend_column(const float* __restrict left, const float* __res
   }
 }
 
-constexpr int kFew = 8;  // pixels at once between two values: seldom are there more
-typedef float Few __attribute__((vector_size(kFew * sizeof(float))));
 typedef int32_t FewBits __attribute__((vector_size(kFew * sizeof(int32_t))));
 
 // A bit for each of a few pixels between two values of a column: whether it is above the threshold.
 YOLACT_INLINE uint32_t pixels_above(float value0, float value1, const float* weight0, const float* weight1,
                                     float threshold) {
-  Few weights0, weights1;
-  std::memcpy(&weights0, weight0, sizeof weights0);
-  std::memcpy(&weights1, weight1, sizeof weights1);
-  const FewBits holds = blend(value0, value1, weights0, weights1) > threshold;
+  const FewBits holds = blend(value0, value1, load_lanes<Few>(weight0), load_lanes<Few>(weight1)) > threshold;
   FewBits bits = holds & FewBits{1, 2, 4, 8, 16, 32, 64, 128};
   bits |= __builtin_shuffle(bits, FewBits{4, 5, 6, 7, 0, 1, 2, 3});
   bits |= __builtin_shuffle(bits, FewBits{2, 3, 0, 1, 6, 7, 4, 5});
