@@ -65,6 +65,16 @@ def test_runs_with_more_or_less_to_do_are_not_timed(monkeypatch: pytest.MonkeyPa
     assert machine.threads == 2
 
 
+@pytest.mark.parametrize(("asked", "most"), [("1", 1), ("3", 3), ("99", 4), ("", 4), ("0", 4), ("4,2", 4)])
+def test_no_more_threads_than_the_user_allows(asked: str, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    monkeypatch.setattr(threads, "available_cores", lambda: 4)
+    machine, tuner = Machine(lambda n: 1 / n, monkeypatch), ThreadTuner()
+    for _ in range(20):
+        tuner.run(machine.work, 1)
+    assert max(machine.runs) == machine.threads == most
+
+
 @pytest.fixture
 def torch_threads() -> Iterator[None]:
     before = torch.get_num_threads()
@@ -75,6 +85,7 @@ def torch_threads() -> Iterator[None]:
 @pytest.mark.usefixtures("torch_threads")
 def test_predict_alone_leaves_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "available_cores", lambda: 2)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     model = yolact.create("yolact_lite0", num_classes=2).eval()
     picture = np.zeros((20, 20, 3), np.uint8)
     set_to = []

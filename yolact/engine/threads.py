@@ -27,11 +27,11 @@ class ThreadTuner:
     and so on until that is clearly slower, three times over. Nothing is run for the measuring alone.
 
     Args:
-        cores: how many there are to use; by default `available_cores()`.
+        cores: how many there are to use; by default `available_cores()`, or OMP_NUM_THREADS where that is set to less.
     """
 
     def __init__(self, cores: int | None = None) -> None:
-        most = available_cores() if cores is None else cores
+        most = _allowed() if cores is None else cores
         self._counts = [max(1, most >> n) for n in range(most.bit_length())]  # falling
         self._seconds: dict[int, float] = dict.fromkeys(self._counts, math.inf)
         self._plan: Iterator[int] | None = None  # made by the first run
@@ -80,6 +80,11 @@ class ThreadTuner:
             if self._seconds[count] < _WORTH * self._seconds[chosen]:
                 chosen = count
         return chosen
+
+
+def _allowed() -> int:
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return min(available_cores(), int(asked)) if asked.isdecimal() and int(asked) else available_cores()
 
 
 def available_cores(cgroup: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int:
