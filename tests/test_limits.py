@@ -214,6 +214,10 @@ def _() -> None:
         return ops.encode_run_lengths(masks[rows], capacity=capacity)
 
     rles = exact_rles(encoded, encode_again)
+    large = torch.zeros(4, 3000, 4000, dtype=torch.bool)
+    large[:, 500:2500, 200:3500] = True
+    assert ops.encode_run_lengths(large).needed.min() > 4096
+    assert scale.peak(lambda: ops.masks_to_rles(large)) < 12e6  # no mask is copied
     assert len(taken) == 2
     assert sum(taken) <= 2 * int(encoded.needed.sum())
     assert torch.equal(ops.RunLengths.from_coco(rles).decode(), masks)

@@ -12,7 +12,7 @@ from torch import Tensor
 from yolact.ops import _library  # noqa: F401 - loads torch.ops.yolact
 from yolact.ops._assemble import check_assemble
 from yolact.ops._checks import check_count, check_size, check_tensor, items_of
-from yolact.ops.run_lengths import DEFAULT_CAPACITY, RunLengths, copy_to_host, exact_rles
+from yolact.ops.run_lengths import DEFAULT_CAPACITY, RunLengths, ample_capacity, copy_to_host, exact_rles
 
 
 def assemble_run_lengths(
@@ -90,7 +90,8 @@ def prototypes_to_rles(
 
     Args:
         sizes: [B, 2] int64 tensor, or a sequence of pairs: (height, width) of the results of each picture.
-        capacity: see `assemble_run_lengths`; it changes the speed only.
+        capacity: bytes a row; by default what suffices for nearly all masks of the largest size, or of any usual one
+            where the sizes lie on a GPU. It changes the speed only.
         prototypes, coefficients, boxes, count, source_region, options: see `assemble_masks`.
 
     Returns:
@@ -99,6 +100,10 @@ def prototypes_to_rles(
     Raises:
         TypeError, ValueError: an argument of the wrong type, dtype, shape, device or range, named with its value.
     """
+    if capacity is None and isinstance(prototypes, Tensor):
+        sizes = check_sizes(sizes, len(prototypes), prototypes.device)
+        if sizes.device.type == "cpu":
+            capacity = ample_capacity(max(sizes[:, 1].tolist(), default=0))
     run_lengths = assemble_run_lengths(
         prototypes, coefficients, boxes, sizes, count=count, capacity=capacity, source_region=source_region, **options
     )

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from yolact.ops import _library  # noqa: F401 - loads torch.ops.yolact
 from yolact.ops._checks import check_count, check_pixels, check_tensor
-from yolact.ops.run_lengths import DEFAULT_CAPACITY, RunLengths, exact_rles
+from yolact.ops.run_lengths import DEFAULT_CAPACITY, RunLengths, ample_capacity, exact_rles
 
 
 def encode_run_lengths(
@@ -47,7 +47,8 @@ def masks_to_rles(
 ) -> list[dict[str, Any]]:
     """Encode masks to COCO's dictionaries, exact whatever the masks; synchronises where they are on a GPU.
 
-    Encodes with the default capacity, copies the strings once, and encodes those again that overflowed.
+    Encodes with a capacity that suffices for nearly all masks of the size, copies the strings once, and encodes those
+    again that overflowed.
 
     Args:
         masks: [N, H, W] bool or uint8, any strides; what is not zero is one.
@@ -58,8 +59,10 @@ def masks_to_rles(
     Raises:
         TypeError, ValueError: masks of the wrong type, dtype or shape.
     """
+    check_tensor(masks, "masks", (None, None, None), (torch.bool, torch.uint8))
     return exact_rles(
-        encode_run_lengths(masks), lambda rows, capacity: encode_run_lengths(masks[rows], capacity=capacity)
+        encode_run_lengths(masks, capacity=ample_capacity(masks.shape[2])),
+        lambda rows, capacity: encode_run_lengths(masks[rows], capacity=capacity),
     )
 
 

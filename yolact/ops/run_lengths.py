@@ -18,6 +18,12 @@ from yolact.ops._checks import check_size
 # COCO pictures 24 are longer; those overflow and are told.
 DEFAULT_CAPACITY = 4096
 
+
+def ample_capacity(width: int) -> int:
+    """Return the bytes a row that suffice for nearly all masks of so many columns: strings grow with them."""
+    return min(max(DEFAULT_CAPACITY, 4 * width), 16 * DEFAULT_CAPACITY)
+
+
 # What the host is told of a row: where its string begins in the text, its length, the bytes needed, height, width.
 _RECORD_FIELDS = 5
 
