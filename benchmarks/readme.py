@@ -159,16 +159,23 @@ def gpu_end_to_end(results: dict[str, Any]) -> list[str]:
     ]
     for scene, rows in scenes.items():
         ours = [row for row in rows if is_ours(row)]
-        best = min(row["milliseconds"]["median"] for row in ours)
+        mine = {_precision(row): row["milliseconds"]["median"] for row in ours}
         speeds = ", ".join(
             f"{row['contender']} {_short(1e3 * row['batch'] / row['milliseconds']['median'])}" for row in ours
         )
         shares = ", ".join(f"{_postprocessing(row):.0%}" for row in ours)
         peers = "; ".join(
-            f"{row['contender']} {_short(row['milliseconds']['median'] / best)}×" for row in rows if not is_ours(row)
+            f"{row['contender']} {_short(row['milliseconds']['median'] / mine[_precision(row)])}×"
+            for row in rows
+            if not is_ours(row)
         )
         lines.append(f"| {scene} | {speeds} | {shares} | {peers} |")
     return lines
+
+
+def _precision(row: dict[str, Any]) -> str:
+    """What a contender computes in: peers are compared with ours in the same."""
+    return str(row["contender"].rpartition(", ")[2])
 
 
 def _postprocessing(row: dict[str, Any]) -> float:

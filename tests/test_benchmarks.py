@@ -154,6 +154,18 @@ def test_the_table_of_the_whole_way_tells_every_peer_measured():
     assert table.endswith("| a, batch 1 | 36 | 1000 / 1000 | 1.0 / 1.0 | 2.0× / 2.0× | – / 3.0× |")
 
 
+def test_peers_on_a_gpu_are_compared_in_their_own_precision():
+    taken = {"yolact, fp32": 2.0, "yolact, fp16": 1.0, "eager torch, fp32": 20.0, "eager torch, fp16": 15.0}
+    stages = {"preprocess": 1.0, "network": 8.0, "detect": 0.5, "masks to RLE": 0.5}
+    rows = [
+        {"scene": "a", "batch": 2, "contender": name, "milliseconds": {"median": milliseconds}, "stages": stages}
+        for name, milliseconds in taken.items()
+    ]
+    line = readme.gpu_end_to_end({"end_to_end": {"rows": rows}})[-1]
+    speeds, peers = "yolact, fp32 1000, yolact, fp16 2000", "eager torch, fp32 10×; eager torch, fp16 15×"
+    assert line == f"| a | {speeds} | 10%, 10% | {peers} |"
+
+
 def test_plots_are_drawn_of_results_and_are_small(tmp_path):
     pytest.importorskip("matplotlib")
     from benchmarks import plots
