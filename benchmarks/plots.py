@@ -31,7 +31,7 @@ def latency(results: dict[str, Any], path: Path) -> None:
             heights = [row["stages"][stage] for row in rows]
             axis.bar(names, heights, bottom=bottom, color=colour, label=stage, width=0.7)
             bottom = [low + height for low, height in zip(bottom, heights, strict=True)]
-        axis.set_title(f"{scene['config']}, {rows[0]['instances']:.0f} instances", fontsize=9)
+        axis.set_title(f"{scene['config']}, instances: {rows[0]['instances']:.0f}", fontsize=9)
         axis.tick_params(labelsize=8)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0][0].set_ylabel(f"ms a picture, batch 1, {most} thread{'s' * (most > 1)}", fontsize=8)

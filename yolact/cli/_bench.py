@@ -22,7 +22,7 @@ DEFAULTS = ((None, options.BUNDLED_MODEL), ("yolact_resnet50", None))  # what is
 )
 @options.device
 @click.option(
-    "--batch-size", "batches", type=click.IntRange(1), multiple=True, metavar="N", help="May be repeated. [1]"
+    "--batch-size", "batches", type=click.IntRange(1), multiple=True, metavar="N", help="May be repeated; 1 by default."
 )
 @click.option(
     "--threads", type=click.IntRange(1), multiple=True, metavar="N", help="May be repeated; torch's by default."
@@ -43,9 +43,7 @@ DEFAULTS = ((None, options.BUNDLED_MODEL), ("yolact_resnet50", None))  # what is
 )
 @click.option("--compile", "compiled", is_flag=True, help="With torch.compile among the peers, which takes minutes.")
 @click.option("--json", "results_file", type=Path, metavar="FILE", help="Write what was measured.")
-@click.pass_context
 def bench(
-    context: click.Context,
     weights: str | None,
     config: str | None,
     device: str,
