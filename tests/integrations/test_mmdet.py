@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import mmcv_stub
 import numpy as np
 import pytest
 import torch
 from installed import FLOAT32_ROUNDING, installed
+from pages import run_example
 
 import yolact.integrations.mmdet as fast
 from yolact.errors import UserError
@@ -20,6 +22,7 @@ yolact_head = installed("mmdet.models.dense_heads.yolact_head")
 layers = installed("mmdet.models.layers")
 mask_utils = installed("mmdet.structures.mask")
 
+CONFIG = ".mim/configs/yolact/yolact_r50_1xb8-55e_coco.py"
 LEVELS = (23, 12, 6, 3, 2)  # a third of the real ones
 INPUT = 183
 SCORES = {"atol": 1e-6, "rtol": 0.0}  # of a float32 softmax, in another order
@@ -31,7 +34,7 @@ def heads():
     """The heads of mmdetection's own configuration."""
     from mmengine.config import Config
 
-    model = Config.fromfile(Path(mmdet.__file__).parent / ".mim/configs/yolact/yolact_r50_1xb8-55e_coco.py").model
+    model = Config.fromfile(Path(mmdet.__file__).parent / CONFIG).model
     builder = installed("mmdet.registry").MODELS
     box_head = builder.build({**model.bbox_head, "test_cfg": model.test_cfg, "train_cfg": None})
     mask_head = builder.build({**model.mask_head, "test_cfg": model.test_cfg, "train_cfg": None})
@@ -172,3 +175,20 @@ def test_a_release_without_the_functions_is_left_alone(monkeypatch):
     with pytest.raises(UserError, match=r"^mmdet 3\S+ lacks 'predict_by_feat', which the known release 3\.3\.0 has"):
         fast.accelerate()
     assert yolact_head.fast_nms is before
+
+
+def test_the_page_runs_and_predicts_what_it_would(tmp_path, monkeypatch):
+    """A whole model, with random weights and so no threshold; the configuration stands in for the files of both."""
+    apis = installed("mmdet.apis")
+    torch.manual_seed(0)
+    model = apis.init_detector(Path(mmdet.__file__).parent / CONFIG, device="cpu")
+    model.bbox_head.test_cfg.update(score_thr=0.0, max_per_img=7)
+    monkeypatch.chdir(tmp_path)
+    cv2.imwrite("photo.jpg", np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8))
+    expected = apis.inference_detector(model, "photo.jpg").pred_instances
+    monkeypatch.setattr(apis, "init_detector", lambda *files, device: model)
+    names = run_example("mmdet")
+    found = names["result"].pred_instances
+    assert found.masks.shape == (7, 60, 90)
+    assert torch.allclose(found.scores, expected.scores, **SCORES)
+    assert [rle["size"] for rle in names["rles"]] == [[60, 90]] * 7

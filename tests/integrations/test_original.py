@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import torch
 from conftest import ROOT
 from installed import FLOAT32_ROUNDING, installed
+from pages import page
 
 import yolact.integrations.original as fast
 from yolact.errors import UserError
@@ -114,16 +116,23 @@ def test_a_program_of_the_checkout_runs(tmp_path):
     for name in ("layers", "data", "utils", "backbone.py"):
         (tmp_path / name).symlink_to(Path(CHECKOUT) / name)
     (tmp_path / "yolact.py").write_text("class Yolact: ...\n")  # the real one needs a GPU to import
-    (tmp_path / "program.py").write_text(
+    (tmp_path / "eval.py").write_text(
         "import sys\n"
         "from yolact import Yolact\n"
         "from layers.output_utils import postprocess\n"
-        "print(sys.argv[1:], Yolact.__module__, postprocess.__code__.co_filename)\n"
+        "print(sys.argv[1], Yolact.__module__, postprocess.__code__.co_filename)\n"
     )
-    start = "import runpy, sys; sys.path.insert(0, sys.argv.pop(1)); sys.argv[0] = 'x'; "
+    (command,) = re.findall(r"```\npython -I -m yolact.integrations.original (.*)\n```", page("original"))
+    # As `python -I -m` where the package is installed: here its folder has to be named.
+    start = "import runpy, sys; sys.path.insert(0, sys.argv.pop(1)); "
     start += "runpy.run_module('yolact.integrations.original', run_name='__main__', alter_sys=True)"
     done = subprocess.run(
-        [sys.executable, "-I", "-c", start, ROOT, tmp_path / "program.py", "--flag"], capture_output=True, text=True
+        [sys.executable, "-I", "-c", start, ROOT, *command.split()], capture_output=True, text=True, cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["['--flag']", "yolact", fast.__file__]
+    assert done.stdout.split() == [command.split()[1], "yolact", fast.__file__]
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", start, ROOT, "eval.py"], capture_output=True, text=True, cwd=tmp_path.parent
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("layers cannot be accelerated: layers.functions.detection does not import")

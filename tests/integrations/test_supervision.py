@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT, skip_or_fail
 from installed import installed
+from pages import run_example
 
 from yolact.instances import Instances
 from yolact.integrations.supervision import from_supervision, to_supervision
@@ -78,3 +81,16 @@ def test_it_can_be_drawn(instances):
     picture = np.zeros((50, 70, 3), np.uint8)
     drawn = supervision.MaskAnnotator().annotate(picture.copy(), to_supervision(instances))
     assert (drawn.any(2) == instances.masks.any(0).numpy()).all()
+
+
+def test_the_page_runs(tmp_path, monkeypatch):
+    weights = ROOT / "yolact/weights/yolact_lite0_dogcat.pth"
+    if not weights.exists():
+        skip_or_fail("weights", "the bundled model is not here")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "yolact_resnet50_54_800000.pth").symlink_to(weights)  # files are told apart by what they hold
+    picture = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    cv2.imwrite("photo.jpg", picture)
+    names = run_example("supervision")
+    assert names["picture"].shape == picture.shape
+    assert names["rles"] == names["result"].rles

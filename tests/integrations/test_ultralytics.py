@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import threading
+from functools import partial
 
+import cv2
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from conftest import shared_path
 from installed import assert_same_masks, installed
+from pages import run_example
 from torch import Tensor
 
 import yolact.integrations.ultralytics as fast
@@ -250,3 +253,27 @@ def test_unknown_releases_are_left_alone(monkeypatch, change):
     with pytest.raises(UserError, match=r"^ultralytics \d\S+ .* known .*8\.4\.190 and 8\.3\.0; nothing was changed$"):
         fast.accelerate()
     assert {name: before[name] is value for name, value in vars(library).items()} == dict.fromkeys(before, True)
+
+
+def test_the_page_runs_and_predicts_what_it_would(tmp_path, monkeypatch):
+    """A whole model, with random weights and so a low threshold; its description stands in for the file of weights."""
+    package = installed("ultralytics")
+    torch.manual_seed(0)
+    model = package.YOLO("yolo11n-seg.yaml", verbose=False)
+    for layer in model.model.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.momentum = 1.0
+    model.model.train()(torch.rand(2, 3, 96, 160))  # normalised by what comes, masks are not all empty
+    model.model.eval()
+    predict = partial(model.predict, conf=1e-4, max_det=7, imgsz=160, verbose=False)
+    monkeypatch.chdir(tmp_path)
+    cv2.imwrite("photo.jpg", np.random.default_rng(0).integers(0, 256, (97, 160, 3), dtype=np.uint8))
+    (expected,) = predict("photo.jpg", retina_masks=True)
+    monkeypatch.setattr(model, "predict", predict)
+    monkeypatch.setattr(package, "YOLO", lambda weights: model)
+    names = run_example("ultralytics")
+    masks = names["results"][0].masks.data
+    assert masks.shape == expected.masks.data.shape
+    assert masks.any()
+    assert (masks != expected.masks.data).float().mean() < 1e-4
+    assert names["rles"] == encoded(masks)

@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from yolact.errors import UserError
-from yolact.integrations.patching import Acceleration, Patch, find_module, original_of, takes, version_of
-from yolact.ops import assemble_masks, detect, masks_to_rles
+from yolact.integrations.patching import Acceleration, Patch, find_module, original_of, rles_of, takes, version_of
+from yolact.ops import assemble_masks, detect
 from yolact.ops import fast_nms as select
 
 KNOWN = "3.3.0"
@@ -58,11 +59,11 @@ def masks_in_picture(
 
 def encode_mask_results(mask_results: Any) -> list[dict[str, Any]]:
     """Make COCO's run lengths, counts as bytes, of [N, H, W] masks or of a sequence of [H, W]."""
-    masks = mask_results if isinstance(mask_results, Tensor) else [torch.as_tensor(mask) for mask in mask_results]
-    if not len(masks):
+    if not len(mask_results):
         return []
-    rles = masks_to_rles((masks if isinstance(masks, Tensor) else torch.stack(masks)) != 0)
-    return [rle | {"counts": rle["counts"].encode()} for rle in rles]
+    if not isinstance(mask_results, Tensor):
+        mask_results = torch.from_numpy(np.asarray(mask_results))
+    return [rle | {"counts": rle["counts"].encode()} for rle in rles_of(mask_results)]
 
 
 def accelerate() -> Acceleration:

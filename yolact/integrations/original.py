@@ -102,8 +102,14 @@ def _cc_fast_nms(theirs: Callable[..., Any]) -> Callable[..., Any]:
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         if not _fits(boxes, scores):
             return theirs(self, boxes, masks, scores, iou_threshold, top_k)
-        options = {"iou_threshold": iou_threshold, "top_k": top_k, "max_detections": None}
-        found = fast_nms(boxes[None], scores[None], across_classes=True, **options)
+        found = fast_nms(
+            boxes[None],
+            scores[None],
+            iou_threshold=iou_threshold,
+            top_k=top_k,
+            max_detections=None,
+            across_classes=True,
+        )
         rows = slice(int(found.count))
         kept = found.index[0, rows]
         return boxes[kept], masks[kept], found.label[0, rows], found.score[0, rows]

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from yolact.errors import UserError
+from yolact.ops import masks_to_rles
 from yolact.ops._checks import FLOATING
 
 
@@ -130,3 +131,8 @@ def takes(*tensors: Tensor) -> bool:
     return device.type == "cpu" or (
         device.type == "cuda" and torch._C._dispatch_has_kernel_for_dispatch_key("yolact::detect", "CUDA")
     )
+
+
+def rles_of(masks: Tensor) -> list[dict[str, Any]]:  # [N, H, W] of any dtype
+    """COCO's dictionaries of masks as pycocotools would see them, as bytes."""
+    return masks_to_rles(masks if masks.dtype == torch.bool else masks.to(torch.uint8))

@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from yolact.errors import UserError
-from yolact.integrations.patching import Acceleration, Patch, find_module, original_of, takes, version_of
-from yolact.ops import assemble_masks, masks_to_rles, prototypes_to_rles
+from yolact.integrations.patching import Acceleration, Patch, find_module, original_of, rles_of, takes, version_of
+from yolact.ops import assemble_masks, prototypes_to_rles
 
 Functions = dict[str, Callable[..., Any]]  # by their names in the library
 
@@ -127,7 +127,7 @@ def results_to_rles(results: Any, *, release: Release = V8_4) -> list[dict[str, 
         return []
     masks = torch.as_tensor(results.masks.data)
     if tuple(masks.shape[1:]) == tuple(results.orig_shape):
-        return masks_to_rles(masks != 0)
+        return rles_of(masks)
     return scale_masks_to_rles(masks.float(), results.orig_shape, threshold=0.5, release=release)
 
 
@@ -262,7 +262,7 @@ def _json_writer(theirs: Callable[..., None]) -> Callable[..., None]:
         else:  # since: [N, H, W] among the predictions
             dense = predn["masks"]
             theirs(self, {**predn, "masks": dense[:, :1, :1]}, source)
-        for entry, rle in zip(self.jdict[first:], masks_to_rles(dense != 0), strict=True):
+        for entry, rle in zip(self.jdict[first:], rles_of(dense), strict=True):
             entry["segmentation"] = rle
 
     return fast_pred_to_json
