@@ -48,7 +48,7 @@ def ultralytics() -> Iterator[Job]:
 
     from yolact.integrations import ultralytics as fast
 
-    side, picture = 640, (480, 640)
+    side = 640
     theirs, native = library.process_mask, library.process_mask_native
     with fast.accelerated():
         ours, fast_native = library.process_mask, library.process_mask_native
@@ -58,25 +58,20 @@ def ultralytics() -> Iterator[Job]:
         masks = native(*arguments).byte().permute(1, 2, 0).numpy()
         return [{**rle, "counts": rle["counts"].decode()} for rle in encode(np.asfortranarray(masks))]
 
-    for count in (10, 100):
+    for count, picture in ((10, (480, 640)), (100, (480, 640)), (100, (427, 640))):
         inputs = smooth_masks(detections=count, side=side // 4)
         prototypes = inputs.prototypes[0].permute(2, 0, 1).contiguous()
-        boxes = inputs.boxes[0] * side
-        whole = (prototypes, inputs.coefficients[0], boxes, (side, side))
-        in_picture = (*whole[:2], boxes * torch.tensor([1.0, 0.75]).repeat(2), picture)
+        scale = torch.tensor([picture[1], picture[0]]).repeat(2)
+        arguments = (prototypes, inputs.coefficients[0], inputs.boxes[0] * scale, picture)
+        size = f"{count} of {picture[0]} x {picture[1]}"
+        yield Job(f"process_mask_native, {size}", lambda a=arguments: native(*a), lambda a=arguments: fast_native(*a))
         yield Job(
-            f"process_mask, {count} of 640 x 640", lambda a=whole: theirs(*a, True), lambda a=whole: ours(*a, True)
+            f"the same to run lengths, {size}",
+            lambda a=arguments: theirs_to_rles(a),
+            lambda a=arguments: fast.process_mask_native_to_rles(*a, release=release),
         )
-        yield Job(
-            f"process_mask_native, {count} of 480 x 640",
-            lambda a=in_picture: native(*a),
-            lambda a=in_picture: fast_native(*a),
-        )
-        yield Job(
-            f"the same to run lengths, {count}; theirs: with pycocotools",
-            lambda a=in_picture: theirs_to_rles(a),
-            lambda a=in_picture: fast.process_mask_native_to_rles(*a, release=release),
-        )
+    whole = (*arguments[:2], inputs.boxes[0] * side, (side, side))
+    yield Job("process_mask, 100 of 640 x 640", lambda: theirs(*whole, True), lambda: ours(*whole, True))
 
 
 def mmdet() -> Iterator[Job]:

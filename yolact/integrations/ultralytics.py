@@ -202,7 +202,8 @@ def _without_letterbox(
         if len(masks_in) < len(protos):
             logits = (masks_in.float() @ protos.float().flatten(1)).view(-1, *protos.shape[1:])
             prototypes, coefficients, boxes = (*_as_prototypes(logits)[:2], boxes[0][:, None])
-        prototypes = F.interpolate(prototypes.float(), scale_factor=finer, mode="bilinear")
+        near = prototypes.float().contiguous(memory_format=torch.channels_last)  # a pixel's prototypes lie together
+        prototypes = F.interpolate(near, scale_factor=finer, mode="bilinear")
     return (prototypes, coefficients, boxes), torch.tensor(corners, device=protos.device).expand(len(prototypes), 4)
 
 
