@@ -16,6 +16,7 @@ from torch import nn
 
 from yolact import mask
 from yolact.bench import contenders
+from yolact.bench.end_to_end import short
 from yolact.bench.measure import agreement, measure
 from yolact.bench.stand_in import INSTANCES, stand_in
 from yolact.cli import main
@@ -162,7 +163,8 @@ def test_the_command_tells_and_writes_what_it_measured(
     assert "80 x 60" in report["picture"]
     assert "yolact_lite0 (random weights), batch 2, threads 1, cpu" in told
     for row in scene["rows"]:
-        assert f"{row['milliseconds']['median']:.1f}" in told
+        assert short(row["milliseconds"]["median"]) in told
+    assert max(map(len, told.splitlines())) <= 100
 
 
 def test_a_configuration_that_detects_otherwise_has_no_peers() -> None:

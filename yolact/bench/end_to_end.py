@@ -27,6 +27,9 @@ from yolact.predictor import Model, load
 WIDTH, HEIGHT = 640, 426  # the cat's, in the size that pictures of COCO usually have
 
 
+HEADINGS = {"preprocess": "prepare", "masks to RLE": "RLE", "to JSON": "JSON"}  # where a stage's name is too long
+
+
 @dataclass(frozen=True)
 class Subject:
     """A network to be timed: trained weights, or with none given random ones that find as many instances."""
@@ -128,19 +131,24 @@ def table(scene: dict[str, Any]) -> list[str]:
     rows = scene["rows"]
     weights = "random weights" if scene["weights"] == "random" else scene["weights"]
     head = f"{scene['config']} ({weights}), batch {scene['batch']}, threads {scene['threads']}, {scene['device']}: "
+    columns = "".join(f"{HEADINGS.get(stage, stage):>8}" for stage in peers.STAGES)
     lines = [head + f"{rows[0]['instances']:.1f} instances a picture"]
-    columns = "".join(f"{stage:>13}" for stage in peers.STAGES)
-    lines.append(f"  {'ms':<14}{columns}{'all':>10}{'(low to high)':>18}{'pictures/s':>12}{'ratio':>8}{'MB':>7}")
+    lines.append(f"{'ms':<13}{columns}{'all':>8}{'low-high':>12}{'1/s':>7}{'ratio':>7}{'MB':>5}")
     for row in rows:
         whole = row["milliseconds"]
-        stages = "".join(f"{row['stages'][stage]:13.1f}" for stage in peers.STAGES)
-        spread = f"{whole['low']:.0f} to {whole['high']:.0f}"
+        stages = "".join(f"{short(row['stages'][stage]):>8}" for stage in peers.STAGES)
+        spread = f"{whole['low']:.0f}-{whole['high']:.0f}"
         speed, ratio = 1e3 * scene["batch"] / whole["median"], whole["median"] / rows[0]["milliseconds"]["median"]
-        memory = f"{row['peak_bytes'] / 1e6:7.0f}" if row["peak_bytes"] is not None else ""
+        memory = f"{row['peak_bytes'] / 1e6:.0f}" if row["peak_bytes"] is not None else ""
         lines.append(
-            f"  {row['contender']:<14}{stages}{whole['median']:10.1f}{spread:>18}{speed:12.2f}{ratio:7.2f}x{memory}"
+            f"{row['contender']:<13}{stages}{short(whole['median']):>8}{spread:>12}{speed:>7.2f}{ratio:>6.2f}x{memory:>5}"
         )
     return lines
+
+
+def short(milliseconds: float) -> str:
+    """With a decimal where it tells anything."""
+    return f"{milliseconds:.1f}" if milliseconds < 1000 else f"{milliseconds:.0f}"
 
 
 def save(path: Path, report: Report) -> None:

@@ -82,7 +82,8 @@ def bench(
         starts=lambda text: click.echo(text, err=True),
         done=lambda scene: click.echo("\n".join([*table(scene), ""])),
     )
-    click.echo(f"{report.picture}; ratio: to ours; MB: at the peak, beyond what was there before")
+    click.echo(report.picture)
+    click.echo("1/s: pictures a second; ratio: to ours; MB: at the peak, beyond what was there before")
     for line in report.left_out:
         click.echo(f"left out: {line}")
     if results_file:
