@@ -140,8 +140,19 @@ def test_the_least_recently_used_recording_goes(case: Case, monkeypatch: pytest.
     assert case.recorders[0].waited == 1, "its memory may still be in use"
     case.check([sizes[0], sizes[2]])
     assert case.recorded == 3
-    case.check([sizes[1]] * (USES_BEFORE + 1))
+    case.check([sizes[1]] * 2 * USES_BEFORE)
+    assert case.recorded == 3, "one that would push out another is asked for twice as often"
+    case.check([sizes[1]])
     assert case.recorded == 4
+
+
+def test_sizes_that_take_turns_do_not_push_each_other_out_for_ever() -> None:
+    recorder = Again()
+    replays = Replays(recorder, capacity=2)
+    for n in range(300):
+        assert replays.run(n % 3, lambda x: (-x,), [torch.ones(1)], lambda outputs: outputs[0].item()) == -1.0
+    assert recorder.recorded < 10
+    assert recorder.replayed > 100
 
 
 @pytest.mark.parametrize("batch_size", [2, 3])

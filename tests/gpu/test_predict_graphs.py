@@ -171,6 +171,7 @@ def test_changed_weights_drop_graphs(
 def test_graphs_dropped_and_made_again(gpu: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
     """More sizes than graphs are kept for, while results of dropped ones are still on their way."""
     monkeypatch.setattr(Replays.__init__, "__defaults__", (1,))
+    monkeypatch.setattr("yolact.engine.replay.USES_BEFORE", 0)  # each size is recorded every time it comes
     model = create("yolact_lite0", gpu)
     expected = {side: uncaptured(model).predict(picture(1, side))[0].scores for side in (60, 80, 100)}
     for _ in range(3):
@@ -179,7 +180,8 @@ def test_graphs_dropped_and_made_again(gpu: torch.device, monkeypatch: pytest.Mo
                 torch.testing.assert_close(found.scores, scores, atol=2e-3, rtol=0)
 
 
-def test_memory_of_graphs_is_bounded(gpu: torch.device) -> None:
+def test_memory_of_graphs_is_bounded(gpu: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("yolact.engine.replay.USES_BEFORE", 0)
     model = create("yolact_lite0", gpu)
 
     def use(sides: range) -> int:

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 # Capturing stops the device and takes as long as many pictures, so it has to pay: nothing is captured before it was
-# asked for more often than this, and of a folder whose pictures all differ in size nothing ever is.
+# asked for more often than this, and of a folder whose pictures all differ in size nothing ever is. Where a recording
+# goes for another, twice as often from then on: sizes that take turns would push each other out for ever.
 USES_BEFORE = 3
 _KEYS_COUNTED = 64
 
@@ -57,6 +58,7 @@ class Replays:
         self._recorder, self._capacity = recorder, capacity
         self._recordings: OrderedDict[Hashable, Recording] = OrderedDict()
         self._uses: OrderedDict[Hashable, int] = OrderedDict()
+        self._uses_before = USES_BEFORE
         self._lock = threading.Lock()
 
     def run(
@@ -74,10 +76,11 @@ class Replays:
         with self._lock, self._recorder.turn():
             recording = self._recordings.get(key)
             if recording is None:
-                if self._count(key) <= USES_BEFORE:
+                if self._count(key) <= self._uses_before:
                     return take(function(*inputs))
                 while len(self._recordings) >= self._capacity:
                     self._drop(next(iter(self._recordings)))
+                    self._uses_before *= 2
                 recording = self._recorder.record(function, tuple(given.clone() for given in inputs))
                 self._recordings[key] = recording
             self._recordings.move_to_end(key)
@@ -92,6 +95,7 @@ class Replays:
             for key in list(self._recordings):
                 self._drop(key)
             self._uses.clear()
+            self._uses_before = USES_BEFORE
 
     def __len__(self) -> int:
         return len(self._recordings)
