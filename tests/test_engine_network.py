@@ -20,7 +20,7 @@ from yolact.engine import choose_dtype, convolution, engine, network, precision
 from yolact.structures import RawOutputs
 
 
-def create(name: str = "yolact_lite0", size: int = 96, seed: int = 0) -> yolact.Model:
+def create(name: str = "yolact_lite0", size: int = 64, seed: int = 0) -> yolact.Model:
     """A small network whose batch norms have statistics, scales and shifts worth folding."""
     random = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
@@ -33,7 +33,7 @@ def create(name: str = "yolact_lite0", size: int = 96, seed: int = 0) -> yolact.
     return model.eval()
 
 
-def images(batch: int = 1, size: int = 96, seed: int = 0) -> Tensor:
+def images(batch: int = 1, size: int = 64, seed: int = 0) -> Tensor:
     return torch.randn(batch, 3, size, size, generator=torch.Generator().manual_seed(seed))
 
 

@@ -124,9 +124,12 @@ def test_pictures_resized_on_the_host_share_a_recording(name: str) -> None:
     assert case.recorded == 1
 
 
-def test_sizes_that_all_differ_are_never_recorded(case: Case) -> None:
-    case.model.predict([picture(0, 10 + n % 70, 20) for n in range(2 * 70)])
+def test_sizes_that_hardly_come_again_are_never_recorded(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replay, "_KEYS_COUNTED", 4)
+    case.model.predict([picture(0, 10 + n % 5, 20) for n in range(5 * (USES_BEFORE + 2))])
     assert case.recorded == 0
+    case.model.predict([picture(0, 10 + n % 4, 20) for n in range(4 * (USES_BEFORE + 2))])
+    assert case.recorded == 4
 
 
 def test_the_least_recently_used_recording_goes(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
