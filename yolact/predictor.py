@@ -6,7 +6,6 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from yolact import ops
 from yolact.config import Config, get_config
 from yolact.devices import find_device
 from yolact.engine import PRECISIONS, Engine, Network
+from yolact.engine.inputs import Picture, batches
 from yolact.engine.results import Sent, pack_rows
 from yolact.engine.threads import ThreadTuner
 from yolact.engine.transfer import in_flight, upload
@@ -27,10 +27,7 @@ from yolact.instances import PER_ROW, Instances, OnHost
 from yolact.models.checkpoint import choose_config, load_into, read_checkpoint
 from yolact.models.yolact import Yolact
 from yolact.ops._checks import check_choice, check_count, check_number
-from yolact.pictures import read_picture
 from yolact.structures import Detections, RawOutputs, Rows
-
-Picture = str | os.PathLike[str] | np.ndarray | Tensor  # a file; [H, W, 3] uint8 RGB; a tensor alike, or [3, H, W]
 
 BUNDLED = Path(__file__).resolve().parent / "weights"
 
@@ -105,7 +102,7 @@ class Model(Yolact):
         device = self.priors.device
         begun = (
             self._begin(batch, score_threshold, precision, detect_options)
-            for batch in _batches(iter(pictures), batch_size, device)
+            for batch in batches(iter(pictures), batch_size, device)
         )
         return in_flight(begun, ahead=1 if device.type == "cuda" else 0)
 
@@ -290,31 +287,6 @@ def create(
     """
     place = find_device(device)
     return Model(get_config(config).with_num_classes(num_classes), freeze_batch_norm=freeze_batch_norm).to(place)
-
-
-def _batches(pictures: Iterator[Picture], size: int, device: torch.device) -> Iterator[list[Tensor]]:
-    while batch := [_own(picture, device) for picture in islice(pictures, size)]:
-        yield batch
-
-
-def _own(picture: Picture, device: torch.device) -> Tensor:  # [H, W, 3] uint8 RGB
-    """Read a file, or copy an array or a tensor: what an `Instances` keeps is its own. What is on the device stays."""
-    if isinstance(picture, (str, os.PathLike)):
-        return torch.from_numpy(read_picture(picture))
-    if not isinstance(picture, (np.ndarray, Tensor)):
-        raise TypeError(f"pictures must be paths, [H, W, 3] uint8 arrays or tensors, got {type(picture).__name__}")
-    if picture.dtype not in (np.uint8, torch.uint8):
-        raise TypeError(f"pictures must be of dtype uint8, got {str(picture.dtype).removeprefix('torch.')}")
-    shape = list(picture.shape)
-    if isinstance(picture, Tensor):
-        picture = picture.detach() if picture.device == device else picture.detach().cpu()
-        if picture.ndim == 3 and shape[0] == 3 and shape[2] != 3:
-            picture = picture.permute(1, 2, 0)
-    if picture.ndim != 3 or picture.shape[2] != 3 or 0 in shape:
-        raise ValueError(f"pictures must be of shape [H, W, 3] (tensors also [3, H, W]), got {shape}")
-    if isinstance(picture, Tensor):
-        return picture.clone(memory_format=torch.contiguous_format)
-    return torch.from_numpy(np.array(picture, order="C"))
 
 
 def _find_weights(path_or_name: str | os.PathLike[str]) -> Path:
