@@ -56,6 +56,15 @@ class RunWriter {
     position_ = position;
   }
 
+  // The same for many.
+  YOLACT_INLINE void flips(const int64_t* positions, int64_t count) {
+    int64_t i = 0;
+    for (; i + kBlock <= count; i += kBlock)
+      if (!append_short(positions + i))
+        for (int j = 0; j < kBlock; ++j) flip(positions[i + j]);
+    for (; i < count; ++i) flip(positions[i]);
+  }
+
   // Ends a mask of `pixels` pixels and returns the bytes its string needs; beyond the capacity, what was written
   // means nothing. A flip at `pixels` itself is allowed and changes nothing.
   YOLACT_INLINE int64_t finish(int64_t pixels) {
@@ -64,6 +73,30 @@ class RunWriter {
   }
 
  private:
+  static constexpr int kBlock = 16;
+
+  // Appends a block of flips where all take a single character, as they do where runs are short or hardly change from
+  // one column to the next. A loop without a branch, so that it vectorises.
+  YOLACT_INLINE bool append_short(const int64_t* positions) {
+    if (is_history_ == 0 || needed_ + kBlock > capacity_) return false;
+    int64_t counts[2 + kBlock] = {before_, previous_, positions[0] - position_};
+    for (int i = 1; i < kBlock; ++i) counts[2 + i] = positions[i] - positions[i - 1];
+    uint8_t text[kBlock];
+    uint64_t beyond = 0;  // -16 to 15
+    for (int i = 0; i < kBlock; ++i) {
+      const uint64_t value = static_cast<uint64_t>(counts[2 + i] - counts[i]);
+      beyond |= (value + 16) >> 5;
+      text[i] = static_cast<uint8_t>((value & 31) + 48);
+    }
+    if (beyond) return false;
+    std::memcpy(output_ + needed_, text, kBlock);
+    needed_ += kBlock;
+    position_ = positions[kBlock - 1];
+    before_ = counts[kBlock];
+    previous_ = counts[kBlock + 1];
+    return true;
+  }
+
   YOLACT_INLINE void append(int64_t count) {
     const int64_t value = count - before_;
     before_ = previous_;

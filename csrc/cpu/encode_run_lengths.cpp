@@ -37,7 +37,7 @@ class FlipQueue {
  private:
   YOLACT_INLINE void write() {
     RunWriter writer = writer_;
-    for (int i = 0; i < count_; ++i) writer.flip(positions_[i]);
+    writer.flips(positions_, count_);
     writer_ = writer;
     count_ = 0;
   }
