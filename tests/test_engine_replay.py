@@ -46,11 +46,13 @@ class Again:
     @contextmanager
     def turn(self) -> Iterator[None]:
         assert self._busy.acquire(blocking=False), "two turns at once"
-        yield
-        for recording in self._recordings:
-            for tensor in (*recording.inputs, *recording.outputs):
-                tensor.untyped_storage().fill_(0xEE)
-        self._busy.release()
+        try:
+            yield
+        finally:
+            for recording in self._recordings:
+                for tensor in (*recording.inputs, *recording.outputs):
+                    tensor.untyped_storage().fill_(0xEE)
+            self._busy.release()
 
     def wait(self) -> None:
         self.waited += 1
@@ -245,6 +247,13 @@ def test_threads_share_recordings(case: Case) -> None:
     assert case.recorded == 2
 
 
+def test_an_error_leaves_the_rest_as_it_was(case: Case) -> None:
+    case.check([picture()] * (USES_BEFORE + 2))
+    with pytest.raises(ValueError, match="max_detections must be at least 1, got -1"):
+        case.model.predict(picture(), max_detections=-1)
+    case.check([picture()])
+
+
 def test_replays_return_what_take_made_of_the_outputs() -> None:
     replays = Replays(Again())
     for n in range(USES_BEFORE + 3):
@@ -296,3 +305,10 @@ def test_in_flight_gives_everything_in_order(ahead: int) -> None:
     next(abandoned)
     abandoned.close()
     assert sum(what == "begun" for what, _ in events) == sum(what == "finished" for what, _ in events) == ahead + 1
+
+    events.clear()
+    stopped = in_flight(map(begin, range(4)), ahead)
+    next(stopped)
+    with pytest.raises(KeyError, match="the consumer's"):  # no other result first
+        stopped.throw(KeyError("the consumer's"))
+    assert sum(what == "finished" for what, _ in events) == ahead + 1

@@ -58,19 +58,25 @@ def in_flight(begun: Iterable[Callable[[], Iterable[T]]], ahead: int) -> Iterato
 
     Where beginning fails, what was begun before is given first.
     """
+    batches = iter(begun)
     waiting: list[Callable[[], Iterable[T]]] = []
+    fault: Exception | None = None
     try:
-        try:
-            for finish in begun:
-                waiting.append(finish)
-                if len(waiting) > ahead:
-                    yield from waiting.pop(0)()
-        except Exception:
-            while waiting:
+        while True:
+            try:
+                waiting.append(next(batches))
+            except StopIteration:
+                break
+            except Exception as error:
+                fault = error
+                break
+            if len(waiting) > ahead:
                 yield from waiting.pop(0)()
-            raise
         while waiting:
             yield from waiting.pop(0)()
+        if fault:
+            raise fault
     finally:
+        fault = None  # which knows this frame
         for finish in waiting:  # nobody wants them, but memory that the device is to write must outlive that
             finish()
