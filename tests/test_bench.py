@@ -177,10 +177,13 @@ def test_a_configuration_that_detects_otherwise_has_no_peers() -> None:
     ("arguments", "fault"),
     [
         (["--weights", "none.pth"], "none.pth"),
+        (["--weights", ""], "."),
+        (["--config", ""], "unknown configuration ''"),
         (["--config", "none"], "unknown configuration 'none'"),
         (["--picture", "none.jpg"], "none.jpg"),
         (["--device", "tpu"], "tpu"),
         (["--batch-size", "0"], "--batch-size"),
+        (["--batch-size", "1025"], "--batch-size"),
         (["--threads", "-1"], "--threads"),
         (["--seconds", "nan"], "--seconds"),
         (["--json", "."], "is a folder"),

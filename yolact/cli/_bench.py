@@ -22,10 +22,15 @@ DEFAULTS = ((None, options.BUNDLED_MODEL), ("yolact_resnet50", None))  # what is
 )
 @options.device
 @click.option(
-    "--batch-size", "batches", type=click.IntRange(1), multiple=True, metavar="N", help="May be repeated; 1 by default."
+    "--batch-size",
+    "batches",
+    type=click.IntRange(1, 1024),
+    multiple=True,
+    metavar="N",
+    help="May be repeated; 1 by default.",
 )
 @click.option(
-    "--threads", type=click.IntRange(1), multiple=True, metavar="N", help="May be repeated; torch's by default."
+    "--threads", type=click.IntRange(1, 1024), multiple=True, metavar="N", help="May be repeated; torch's by default."
 )
 @click.option(
     "--picture",
@@ -71,7 +76,8 @@ def bench(
         make_folder(results_file.parent)
         if results_file.is_dir():
             raise UserError(f"{results_file}: is a folder")
-    subjects = [Subject(config, weights)] if weights or config else [Subject(*default) for default in DEFAULTS]
+    named = weights is not None or config is not None
+    subjects = [Subject(config, weights)] if named else [Subject(*default) for default in DEFAULTS]
     report = run(
         subjects,
         [(batch, count) for batch in batches or (1,) for count in threads or (torch.get_num_threads(),)],
