@@ -11,6 +11,13 @@
 namespace yolact::cpu {
 namespace {
 
+// Eight bytes of a word to eight bits: 0x80 where a byte is not zero, then gathered by one multiplication.
+YOLACT_INLINE uint64_t pack_eight(uint64_t bytes) {
+  constexpr uint64_t kLow = 0x7F7F7F7F7F7F7F7Fu;
+  const uint64_t set = (((bytes & kLow) + kLow) | bytes) & ~kLow;
+  return (set >> 7) * 0x0102040810204080u >> 56;
+}
+
 // Eight bits to eight bytes of 0 and 1: each byte keeps its own bit, and becomes 1 where that is set.
 YOLACT_INLINE uint64_t unpack_eight(uint64_t bits) {
   const uint64_t own = bits * 0x0101010101010101u & 0x8040201008040201u;

@@ -4,18 +4,9 @@
 
 #include <cstdint>
 
-#include "level.h"
-
 namespace yolact::cpu {
 
 constexpr int64_t words_of(int64_t width) { return (width + 63) / 64; }
-
-// Eight bytes of a word to eight bits: 0x80 where a byte is not zero, then gathered by one multiplication.
-YOLACT_INLINE uint64_t pack_eight(uint64_t bytes) {
-  constexpr uint64_t kLow = 0x7F7F7F7F7F7F7F7Fu;
-  const uint64_t set = (((bytes & kLow) + kLow) | bytes) & ~kLow;
-  return (set >> 7) * 0x0102040810204080u >> 56;
-}
 
 // The bits of `height` rows of pixels that are zero or not; strides in bytes. Fast where stride_x is 1.
 void pack_rows(const uint8_t* pixels, int64_t height, int64_t width, int64_t stride_y, int64_t stride_x,
