@@ -11,7 +11,7 @@ SANITIZE = build/sanitize
 SIMT = build/simt
 CUDA = build/cuda
 TORCH_CUDA = build/venv-torch-2.11
-INTEGRATION_TESTS = YOLACT_REQUIRE=integrations OMP_WAIT_POLICY=PASSIVE $(TORCH_CUDA)/bin/python -m pytest
+INTEGRATION_TESTS = YOLACT_REQUIRE=integrations,$(YOLACT_REQUIRE) OMP_WAIT_POLICY=PASSIVE $(TORCH_CUDA)/bin/python -m pytest
 TORCH_DIR = $$($(PYTHON) -c 'import torch, os; print(os.path.dirname(torch.__file__))')
 RESULTS = benchmarks/results/$(shell date -u +%F)
 JOBS := $(shell nproc)
