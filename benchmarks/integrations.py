@@ -212,8 +212,13 @@ def line(row: dict[str, Any]) -> str:
     cells = []
     for threads in ("1", "2"):
         theirs, ours = (row[threads][name]["median"] for name in ("theirs", "ours"))
-        cells.append(f"{theirs:.3g} → {ours:.3g}, {theirs / ours:.1f}×")
+        cells.append(f"{short(theirs)} → {short(ours)}, {theirs / ours:.1f}×")
     return f"| {row['name']} | {' | '.join(cells)} |"
+
+
+def short(milliseconds: float) -> str:
+    """Three digits, or all before the point."""
+    return f"{milliseconds:.0f}" if milliseconds >= 100 else f"{milliseconds:.3g}"
 
 
 def table(results: dict[str, Any]) -> str:
