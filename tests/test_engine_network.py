@@ -348,6 +348,7 @@ def test_auto_is_what_the_device_gains_by(
     assert choose_dtype("auto", device, torch.float32) == expected
     assert choose_dtype("fp32", device, torch.float32) == torch.float32
     assert choose_dtype("auto", device, torch.bfloat16) == torch.bfloat16, "weights that are half already"
+    assert choose_dtype("auto", device, torch.float64) == expected
 
 
 @pytest.mark.parametrize("given", ["half", "", None, 16])

@@ -72,6 +72,24 @@ def test_reading_ahead_ends_when_its_consumer_dies() -> None:
     assert closed.is_set(), "what the reader holds open is closed"
 
 
+def test_a_reader_that_is_stuck_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("yolact.pipeline._PATIENCE", 0.01)
+    written = threading.Event()
+
+    def pipe() -> Generator[int, None, None]:
+        yield 1
+        written.wait()
+
+    def consume() -> None:
+        with reading_ahead(pipe(), capacity=2) as numbers:
+            assert next(iter(numbers)) == 1
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        consume()
+    written.set()
+
+
 def test_the_newest_pushes_out_the_oldest() -> None:
     channel: Channel[int] = Channel(2, newest=True)
     for number in range(5):

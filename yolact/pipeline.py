@@ -13,6 +13,9 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
+# A reader in the middle of an item is waited for so long; one that waits for a pipe or a camera would never come back.
+_PATIENCE = 2.0  # seconds
+
 
 class Stopped(Exception):
     """Raised to the thread that gives, when nobody takes any more."""
@@ -82,7 +85,10 @@ class Channel(Generic[T]):
 
 @contextmanager
 def reading_ahead(items: Generator[T, None, None], capacity: int, *, newest: bool = False) -> Iterator[Channel[T]]:
-    """Iterate in a thread: what it has got, in order; leaving the context ends the thread."""
+    """Iterate in a thread: what it has got, in order; leaving the context ends the thread.
+
+    One that is stuck, as in a pipe that nobody writes to, is left to end with the process.
+    """
     channel: Channel[T] = Channel(capacity, newest=newest)
 
     def read() -> None:
@@ -100,7 +106,7 @@ def reading_ahead(items: Generator[T, None, None], capacity: int, *, newest: boo
         yield channel
     finally:
         channel.fail(Stopped())
-        thread.join()
+        thread.join(_PATIENCE)
 
 
 @contextmanager

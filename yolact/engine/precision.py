@@ -15,7 +15,7 @@ PRECISIONS = ("auto", *_DTYPES)
 def choose_dtype(precision: str, device: torch.device, weights: torch.dtype) -> torch.dtype:
     """The type that a precision means.
 
-    "auto" is the type of the weights where that is not float32; on a GPU float16, which every GPU that the operators
+    "auto" is the type of the weights where that is a half one; on a GPU float16, which every GPU that the operators
     run on multiplies in tensor cores and which keeps three bits more than bfloat16 does; on a CPU bfloat16 where the
     processor multiplies it natively, else float32.
 
@@ -26,7 +26,7 @@ def choose_dtype(precision: str, device: torch.device, weights: torch.dtype) -> 
         raise ValueError(f"precision must be one of {', '.join(map(repr, PRECISIONS))}, got {precision!r}")
     if precision != "auto":
         return _DTYPES[precision]
-    if weights != torch.float32:
+    if weights in (torch.float16, torch.bfloat16):
         return weights
     if device.type == "cuda":
         return torch.float16
