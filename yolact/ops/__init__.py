@@ -9,6 +9,8 @@ from yolact.ops.fast_nms import fast_nms
 from yolact.ops.mask_loss import mask_loss
 from yolact.ops.postprocess import PictureResults, postprocess
 from yolact.ops.preprocess import preprocess
+from yolact.ops.resize_masks import resize_masks
+from yolact.ops.resize_run_lengths import logits_to_rles, resize_run_lengths
 from yolact.ops.run_lengths import RunLengths
 
 __all__ = [
@@ -20,9 +22,12 @@ __all__ = [
     "detect",
     "encode_run_lengths",
     "fast_nms",
+    "logits_to_rles",
     "mask_loss",
     "masks_to_rles",
     "postprocess",
     "preprocess",
     "prototypes_to_rles",
+    "resize_masks",
+    "resize_run_lengths",
 ]
