@@ -50,6 +50,7 @@ def test_the_operators_example_runs():
         "H": 50,
         "W": 70,
         "masks": torch.rand(3, 9, 11, generator=random) > 0.5,
+        "logits": torch.randn(3, 9, 11, generator=random),
         "prototypes": torch.randn(1, size, size, k, generator=random),
         "coefficients": torch.randn(1, count, k, generator=random),
         "boxes": torch.tensor([[[0.0, 0.0, 30.0, 30.0]]]).expand(1, count, 4),

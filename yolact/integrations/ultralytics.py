@@ -19,7 +19,7 @@ from torch import Tensor
 
 from yolact.errors import UserError
 from yolact.integrations.patching import Acceleration, Patch, find_module, original_of, rles_of, takes, version_of
-from yolact.ops import assemble_masks, prototypes_to_rles
+from yolact.ops import assemble_masks, logits_to_rles, prototypes_to_rles, resize_masks
 
 Functions = dict[str, Callable[..., Any]]  # by their names in the library
 
@@ -101,8 +101,8 @@ def scale_masks(
 
     0 is for logits; of masks that are 0 or 1, 0.5 is the border.
     """
-    options = _stretching(masks, shape, padding, threshold, release)
-    return assemble_masks(*_as_prototypes(masks), shape, **options).flatten(0, 1)
+    region = torch.tensor(_picture_region(masks.shape[1:], shape, padding, release), device=masks.device)
+    return resize_masks(masks, shape, source_region=region, threshold=threshold)
 
 
 def scale_masks_to_rles(
@@ -114,8 +114,8 @@ def scale_masks_to_rles(
     release: Release = V8_4,
 ) -> list[dict[str, Any]]:
     """Make COCO's run lengths of what `scale_masks` returns, without a dense mask in between."""
-    options = _stretching(masks, shape, padding, threshold, release)
-    return list(chain(*prototypes_to_rles(*_as_prototypes(masks), [shape] * len(masks), **options)))
+    region = torch.tensor(_picture_region(masks.shape[1:], shape, padding, release), device=masks.device)
+    return logits_to_rles(masks, shape, source_region=region, threshold=threshold)
 
 
 def results_to_rles(results: Any, *, release: Release = V8_4) -> list[dict[str, Any]]:
@@ -170,20 +170,6 @@ def _ordered(boxes: Tensor) -> Tensor:
     return boxes.masked_fill((boxes[:, :2] > boxes[:, 2:]).any(1, keepdim=True), torch.nan)
 
 
-def _as_prototypes(masks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Each mask as a picture of one prototype and one object, cropped by nothing."""
-    return masks[:, None], masks.new_ones(len(masks), 1, 1), masks.new_zeros(len(masks), 1, 4)
-
-
-def _stretching(
-    masks: Tensor, shape: tuple[int, int], padding: bool, threshold: float, release: Release
-) -> dict[str, Any]:
-    """The options that make of each mask, as a prototype of its own, what `scale_masks` does."""
-    corners = _picture_region(masks.shape[1:], shape, padding, release)
-    region = torch.tensor(corners, device=masks.device).expand(len(masks), 4)
-    return _LOGITS | {"source_region": region, "crop": "none", "threshold": threshold}
-
-
 def _without_letterbox(
     protos: Tensor, masks_in: Tensor, bboxes: Tensor, shape: tuple[int, int], release: Release
 ) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
@@ -201,7 +187,7 @@ def _without_letterbox(
     if finer > 1 and len(masks_in):
         if len(masks_in) < len(protos):
             logits = (masks_in.float() @ protos.float().flatten(1)).view(-1, *protos.shape[1:])
-            prototypes, coefficients, boxes = (*_as_prototypes(logits)[:2], boxes[0][:, None])
+            prototypes, coefficients, boxes = logits[:, None], logits.new_ones(len(logits), 1, 1), boxes[0][:, None]
         near = prototypes.float().contiguous(memory_format=torch.channels_last)  # a pixel's prototypes lie together
         prototypes = F.interpolate(near, scale_factor=finer, mode="bilinear")
     return (prototypes, coefficients, boxes), torch.tensor(corners, device=protos.device).expand(len(prototypes), 4)
