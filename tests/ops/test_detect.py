@@ -385,6 +385,7 @@ def test_detect_compiles_and_exports_with_dynamic_sizes():
         assert_identical(exported(*arguments), expected)
 
 
+@pytest.mark.cpu_only
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak of memory is told by Linux")
 @pytest.mark.parametrize("score_threshold", [0.05, 0.0])
 def test_detect_keeps_no_matrix_of_scores_however_low_the_threshold(score_threshold):
