@@ -84,6 +84,21 @@ def test_weights_are_reordered_once_for_a_batch_size(monkeypatch: pytest.MonkeyP
             before = len(reordered)
             lean(images(batch))
             assert (len(reordered) > before) == new, batch
+        before, threads = len(reordered), torch.get_num_threads()
+        try:
+            torch.set_num_threads(threads + 1)  # for which oneDNN wants them in another order
+            lean(images(3))
+        finally:
+            torch.set_num_threads(threads)
+        assert len(reordered) > before
+
+
+def test_what_only_training_looks_at_does_not_make_a_network_slow() -> None:
+    model = create()
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = None
+    assert network.is_plain(model)
 
 
 def network_names() -> list[str]:

@@ -93,8 +93,8 @@ def test_predict_alone_leaves_the_threads(monkeypatch: pytest.MonkeyPatch) -> No
     model.predict([picture] * 3)
     assert set_to == []
     model.choose_threads()
-    model.predict([picture] * 3)
-    assert set_to == [2, 2, 1]
+    model.predict([picture] * 5)
+    assert set_to == [2, 2, 2, 2, 1]
 
 
 @pytest.mark.parametrize(

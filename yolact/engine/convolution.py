@@ -19,8 +19,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from yolact.models.efficientnet_lite import SamePadConv2d
 
-# Batch sizes that a convolution keeps reordered weights for: that of full batches and that of a stream's last one.
-_BATCH_SIZES = 2
+# Batch sizes, or numbers of threads, that a convolution keeps reordered weights for: the batch size of full batches and
+# that of a stream's last one.
+_LAYOUTS = 2
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,10 @@ class PlainConvolution:
 
 
 class OneDnnConvolution:
-    """By oneDNN's fused primitives, the weights reordered for each input shape, which is met again every time."""
+    """By oneDNN's fused primitives, the weights reordered for each input shape, which is met again every time.
+
+    And for the number of threads: in the order for another, oneDNN takes several times as long.
+    """
 
     def __init__(
         self,
@@ -134,11 +138,12 @@ class OneDnnConvolution:
     ) -> None:
         self.layers, self.dtype, self.activation = (conv, norm), dtype, activation
         # No weight of its own but those reordered: an input of another shape, which is rare, folds the layers again.
-        self.reordered: dict[torch.Size, tuple[Tensor, Tensor | None, Geometry]] = {}
+        self.reordered: dict[tuple[int, torch.Size], tuple[Tensor, Tensor | None, Geometry]] = {}
         self.lock = threading.Lock()
 
     def __call__(self, x: Tensor, plus: Tensor | None = None) -> Tensor:
-        weight, bias, g = self.reordered.get(x.shape) or self._reorder(x.shape)
+        key = torch.get_num_threads(), x.shape
+        weight, bias, g = self.reordered.get(key) or self._reorder(key)
         where = (g.padding, g.stride, g.dilation, g.groups)
         a = self.activation
         if plus is None:
@@ -146,17 +151,23 @@ class OneDnnConvolution:
         then = (None, [], None) if a is NONE else (a.name, a.numbers, None)
         return torch.ops.mkldnn._convolution_pointwise_.binary(plus, x, weight, bias, *where, "add", 1.0, *then)
 
-    def _reorder(self, shape: torch.Size) -> tuple[Tensor, Tensor | None, Geometry]:
+    def _reorder(self, key: tuple[int, torch.Size]) -> tuple[Tensor, Tensor | None, Geometry]:
         weight, bias, g = fold(*self.layers, self.dtype)
         weight = torch.ops.mkldnn._reorder_convolution_weight(
-            weight, g.padding, g.stride, g.dilation, g.groups, list(shape)
+            weight, g.padding, g.stride, g.dilation, g.groups, list(key[1])
         )
         with self.lock:
-            batch_sizes = list(dict.fromkeys(batch for batch, *_ in self.reordered))  # the oldest first
-            if shape[0] not in batch_sizes and len(batch_sizes) == _BATCH_SIZES:
-                self.reordered = {kept: made for kept, made in self.reordered.items() if kept[0] != batch_sizes[0]}
-            self.reordered[shape] = weight, bias, g
+            layouts = list(dict.fromkeys(map(_layout, self.reordered)))  # the oldest first
+            if _layout(key) not in layouts and len(layouts) == _LAYOUTS:
+                self.reordered = {kept: made for kept, made in self.reordered.items() if _layout(kept) != layouts[0]}
+            self.reordered[key] = weight, bias, g
         return weight, bias, g
+
+
+def _layout(key: tuple[int, torch.Size]) -> tuple[int, int]:
+    """The number of threads and the batch size."""
+    threads, shape = key
+    return threads, shape[0]
 
 
 @cache

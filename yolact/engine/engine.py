@@ -36,8 +36,8 @@ class Ready:
 class Engine:
     """What a model keeps to predict with, one a precision; safe to use from several threads.
 
-    It holds a second copy of the weights: reordered for oneDNN on a CPU (for a second batch size a third), in half
-    precision on a GPU. The model knows nothing of it: copies and pickles of an engine are empty.
+    It holds a second copy of the weights: reordered for oneDNN on a CPU (a third for a second batch size or number of
+    threads), in half precision on a GPU. The model knows nothing of it: copies and pickles of an engine are empty.
 
     Args:
         recorder: what records for a device; None where nothing is recorded.

@@ -13,7 +13,7 @@ from typing import TypeVar
 import torch
 
 _ROUNDS = 3  # timings of each count, the best of which counts: what disturbs one only ever slows it
-_HOPELESS = 1.3  # times the best so far: not timed again
+_HOPELESS = 1.3  # times the best so far: fewer threads are not tried
 _WORTH = 0.95  # more threads have to take less than this, for others can use the cores
 
 T = TypeVar("T")
@@ -23,8 +23,8 @@ class ThreadTuner:
     """Sets torch's number of threads to the one that some work runs fastest with, found on its first runs.
 
     On a machine of many cores a network of small layers is slower with all of them, and several threads on one core
-    only wait for each other. The first run warms up; the next ones take the cores available, half of them, a quarter
-    and so on until that is clearly slower, three times over. Nothing is run for the measuring alone.
+    only wait for each other. The first run warms up; the next ones take the cores available, three times, then half of
+    them, a quarter and so on until that is clearly slower. Nothing is run for the measuring alone.
 
     Args:
         cores: how many there are to use; by default `available_cores()`, or OMP_NUM_THREADS where that is set to less.
@@ -64,12 +64,13 @@ class ThreadTuner:
             return result
 
     def _trials(self) -> Iterator[int]:
-        for _ in range(_ROUNDS):
-            for count in self._counts:
+        # Not the counts in turn: a network lays its weights out anew for each, which the first run of a row pays for.
+        for count in self._counts:
+            for _ in range(_ROUNDS):
                 yield count
-                if math.inf in self._seconds.values() and self._seconds[count] > self._bearable():
-                    break  # fewer threads, not tried yet, are slower still
-            self._counts = [count for count in self._counts if self._seconds[count] <= self._bearable()]
+            if self._seconds[count] > self._bearable():
+                break  # fewer threads are slower still
+        self._counts = [count for count in self._counts if self._seconds[count] <= self._bearable()]
 
     def _bearable(self) -> float:
         return _HOPELESS * min(self._seconds.values())

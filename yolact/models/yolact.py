@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -60,7 +61,7 @@ class Yolact(nn.Module):
         self.semantic_seg_conv = nn.Conv2d(channels, config.num_classes, 1)  # for the semantic loss, training only
         self.register_buffer("priors", make_priors(config), persistent=False)
         self._initialise()
-        self._layers = repr(self)
+        self._layers = _layers_of(self)
         self.train(self.training)
 
     def forward(
@@ -91,8 +92,8 @@ class Yolact(nn.Module):
         return self
 
     def is_as_built(self) -> bool:
-        """Whether every layer is of the kind, and with the options, that the configuration gave it."""
-        return repr(self).replace("SyncBatchNorm(", "BatchNorm2d(") == self._layers  # which are the same in predicting
+        """Whether every layer is of the kind, and with the options, that the configuration gave it, for predicting."""
+        return _layers_of(self) == self._layers
 
     def _pyramid(self, images: Tensor) -> list[Tensor]:
         size = self.config.size
@@ -127,3 +128,8 @@ class Yolact(nn.Module):
         # The priors go where the network goes but stay float32: half precision would move a box by pixels' parts.
         self.priors = make_priors(self.config).to(self.priors.device)
         return self
+
+
+def _layers_of(model: nn.Module) -> str:
+    """Every layer and its options, but for what makes a difference in training alone."""
+    return re.sub(r", momentum=[^,)]+", "", repr(model)).replace("SyncBatchNorm(", "BatchNorm2d(")
