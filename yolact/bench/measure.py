@@ -21,6 +21,7 @@ from yolact.bench.timing import Timing, summary
 SCORE = 1e-3  # scores further apart are of other instances; float32 sums in another order stay far below
 IOU = 0.98  # of masks, but for pixels whose interpolated probability is next to the threshold
 WARM_UPS = 6  # on a GPU: libraries choose their kernels, and `predict` records its graph, in the first calls
+REST = 0.1  # seconds before each turn: the threads of whoever was before spin on for a while and take the cores
 AGREEMENT = 0.97  # a score or an overlap next to its threshold may fall on either side
 
 
@@ -90,6 +91,7 @@ def _measure(
     rounds = 0
     while rounds < 1 or time.perf_counter() < end:
         for contender in running:
+            time.sleep(REST)
             stages[contender.name].append(_by_stage(contender, given, device))
             start = time.perf_counter()  # everybody's whole way finds the caches as his own stages left them
             contender(given)  # ends on the host
