@@ -88,6 +88,7 @@ def test_a_reader_that_is_stuck_is_not_waited_for(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(KeyboardInterrupt):
         consume()
     written.set()
+    assert eventually(lambda: "reading ahead" not in {thread.name for thread in threading.enumerate()})
 
 
 def test_the_newest_pushes_out_the_oldest() -> None:
