@@ -86,7 +86,8 @@ def test_predict_writes_coco_results(folder: Path, weights: str) -> None:
         (5001, "000000005001.jpg"),
     ]
     (first,) = yolact.load(weights).predict("pictures/2.png", max_detections=7)
-    assert [{**result, "file_name": "2.png"} for result in first.to_coco(1)] == results[:7]
+    extra = [{"category_name": name, "file_name": "2.png"} for name in first.names]
+    assert [{**result, **more} for result, more in zip(first.to_coco(1), extra, strict=True)] == results[:7]
     assert mask.decode(results[0]["segmentation"]).shape == (40, 60)
 
 

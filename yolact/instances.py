@@ -72,6 +72,11 @@ class Instances:
         """The class of each instance in words."""
         return [self.class_names[label] for label in self._told.labels.tolist()]
 
+    @property
+    def classes(self) -> dict[int, str]:
+        """All classes that there are, found or not: names by the data set's own ids."""
+        return dict(zip(self.category_ids, self.class_names, strict=True))
+
     @cached_property
     def masks(self) -> Tensor:
         """Bool [N, H, W] on the model's device: N·H·W bytes; `rles` needs no pixels."""

@@ -27,6 +27,7 @@ from yolact.instances import Instances
 from yolact.pictures import WRITABLE_SUFFIXES, image_id, is_picture, make_folder, read_picture
 from yolact.pipeline import reading_ahead, writing_behind
 from yolact.predictor import Model
+from yolact.report import Report
 from yolact.signals import kept_signals
 from yolact.video import open_video, writing_video
 
@@ -62,6 +63,7 @@ def run(
     sources: Sequence[Source],
     output: Path | None,  # folder of the annotated pictures and videos
     results_file: Path | None,
+    report: Report | None = None,  # of the pictures: videos are left out
     *,
     batch_size: int,
     **options: Any,  # of `Model.stream`
@@ -75,8 +77,9 @@ def run(
         UserError: A file or a folder cannot be written to, or the output would overwrite a file of the input.
     """
     targets = _targets(sources, output) if output else {}
-    _keep_apart(sources, [*targets.values(), *([results_file] if results_file else [])])
-    folders = [folder for folder in (output, results_file and results_file.parent) if folder]
+    files = [file for file in (results_file, report and report.path) if file]
+    _keep_apart(sources, [*targets.values(), *files])
+    folders = [*([output] if output else []), *(file.parent for file in files)]
     live = isinstance(sources[0], int)
     outcome, begun = Outcome(), time.perf_counter()
     waiting: deque[Frame] = deque()  # those that the model has been given
@@ -91,7 +94,7 @@ def run(
             yield frame.pixels
 
     def write(done: Iterator[tuple[Frame, Instances]]) -> None:
-        _write(done, targets, results_file)
+        _write(done, targets, results_file, report)
 
     pictures = sum(map(is_picture, sources))
     unit = " pictures" if pictures == len(sources) else " frames"
@@ -134,18 +137,30 @@ def _read(sources: Iterable[Source], outcome: Outcome, progress: tqdm) -> Genera
             progress.write(f"yolact: {' '.join(str(error).split())}", file=sys.stderr)
 
 
-def _write(done: Iterator[tuple[Frame, Instances]], targets: dict[Source, Path], results_file: Path | None) -> None:
+def _write(
+    done: Iterator[tuple[Frame, Instances]],
+    targets: dict[Source, Path],
+    results_file: Path | None,
+    report: Report | None,
+) -> None:
     """Write what is found in each frame as it comes; files are opened when there is something to write."""
     if (first := next(done, None)) is None:
         return
-    with writing_results(results_file) if results_file else nullcontext() as add:
+    with (
+        writing_results(results_file) if results_file else nullcontext() as add,
+        report.writing() if report else nullcontext() as page,
+    ):
         for source, frames in groupby(chain([first], done), key=lambda item: item[0].source):
             begin = next(frames)
             with _annotating(begin[0], targets.get(source)) as annotate:
                 for frame, found in chain([begin], frames):
-                    if add and len(found):
-                        extra = {"file_name": _name(source), **frame.place}
-                        add([{**result, **extra} for result in found.to_coco(frame.image_id)])
+                    results = found.to_coco(frame.image_id) if add or page else []
+                    if add and results:
+                        names = [{"category_name": name} for name in found.names]
+                        place = {"file_name": _name(source), **frame.place}
+                        add([{**result, **name, **place} for result, name in zip(results, names, strict=True)])
+                    if page and is_picture(source):
+                        page.add(_name(source), found.picture, results, found.classes)
                     annotate(frame, found)
 
 

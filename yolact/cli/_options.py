@@ -25,6 +25,14 @@ weights = click.option(
 )
 config = click.option("--config", metavar="NAME", help="The configuration, where the weights cannot tell it.")
 device = click.option("--device", default="auto", show_default=True, metavar="D", help="auto, cpu, cuda or cuda:N.")
+report_side = click.option(
+    "--report-side",
+    type=click.IntRange(16, 16_384),
+    default=1024,
+    show_default=True,
+    metavar="N",
+    help="Longest side of pictures in the report, in pixels.",
+)
 
 
 def refuse_to_replace(annotations: Path, output: Path) -> None:

@@ -43,7 +43,10 @@ def demo(picture: Path | None, output: Path, device: str) -> None:
 )
 @options.number("--max-detections", 100, "Keep at most this many in a picture.", high=10_000)
 @click.option(
-    "--output", type=Path, metavar="DIR", help="Folder for what is annotated; 'output' if --json is not given."
+    "--output",
+    type=Path,
+    metavar="DIR",
+    help="Folder for what is annotated; 'output' without --json and --report.",
 )
 @click.option(
     "--json",
@@ -52,6 +55,14 @@ def demo(picture: Path | None, output: Path, device: str) -> None:
     metavar="FILE",
     help="Write the results as a COCO list, or into FILE.jsonl a line each, as they come.",
 )
+@click.option(
+    "--report",
+    "report_file",
+    type=Path,
+    metavar="FILE",
+    help="Write the pictures and their instances as one page to look at, .html.",
+)
+@options.report_side
 @options.number("--batch-size", 1, "Pictures that go through the network together.")
 @click.option(
     "--precision",
@@ -71,6 +82,8 @@ def predict(
     max_detections: int,
     output: Path | None,
     results_file: Path | None,
+    report_file: Path | None,
+    report_side: int,
     batch_size: int,
     precision: str,
 ) -> None:
@@ -85,15 +98,20 @@ def predict(
     picture or frame in the whole input, from 1; `file_name` tells apart what the two ways number alike. Those of videos
     also have `frame`, from 0, and `seconds`.
     """
-    from yolact.pictures import find_sources
+    from yolact.pictures import find_sources, is_picture
     from yolact.predictor import load
+    from yolact.report import Report
     from yolact.run import run
 
     if math.isnan(score_threshold):  # which click takes for a number within the range
         raise UserError("--score-threshold must be within [0, 1], got nan")
-    if output is None and results_file is None:
+    if output is None and results_file is None and report_file is None:
         output = Path("output")
     inputs = find_sources(sources)
+    if report_file and not all(map(is_picture, inputs)):
+        if not any(map(is_picture, inputs)):
+            raise UserError(f"{report_file}: a report shows pictures, and among the sources there is none")
+        click.echo(f"yolact: {report_file}: shows pictures alone, videos are left out", err=True)
     model = load(weights, device, config)
     model.choose_threads()
     done = run(
@@ -101,12 +119,13 @@ def predict(
         inputs,
         output,
         results_file,
+        Report(report_file, f"Found by {Path(weights).stem}", report_side) if report_file else None,
         batch_size=batch_size,
         score_threshold=score_threshold,
         max_detections=max_detections,
         precision=precision,
     )
-    written = [f"{where}" for where in (output and f"{output}{os.sep}", results_file) if where]
+    written = [f"{where}" for where in (output and f"{output}{os.sep}", results_file, report_file) if where]
     counts = {"pictures": done.pictures, "frames": done.frames}
     if any(counts.values()):
         what = " and ".join(f"{count} {name}" for name, count in counts.items() if count)

@@ -1,0 +1,365 @@
+"use strict";
+// The page: all pictures as a gallery, one of them at a time with its instances, and what is shown of both.
+
+const SURFACE = 4096 * 4096;  // pixels: the largest canvas that every browser has
+const $ = id => document.getElementById(id);
+const number = new Intl.NumberFormat("en");
+
+const classes = JSON.parse(document.querySelector("script.classes").textContent);
+const pictures = [...document.querySelectorAll("script.picture")].map((script, index) => {
+  const { name, size, instances, truths } = JSON.parse(script.textContent);
+  const largestFirst = (a, b) => b.area - a.area;  // painted in this order: what is small stays in sight
+  return {
+    index, name, size, instances,
+    jpeg: script.nextElementSibling,
+    painted: [...instances].sort(largestFirst),
+    truths: (truths || []).sort(largestFirst),
+  };
+});
+const shown = { score: 0, opacity: 0.5, masks: true, boxes: false, labels: false, truth: false, off: new Set() };
+let current = null;  // the picture that is alone on the page
+let active = null, pinned = null;  // instances of it: under the pointer, and chosen
+
+const isClassShown = shape => !shown.off.has(shape.label);
+const isShown = instance => instance.score >= shown.score && isClassShown(instance) && !instance.hidden;
+
+function element(tag, properties = {}, ...children) {
+  const made = Object.assign(document.createElement(tag), properties);
+  made.append(...children);
+  return made;
+}
+
+function plural(count, word) {
+  return `${number.format(count)} ${word}${count === 1 ? "" : "s"}`;
+}
+
+/** Colour as canvases have it, ABGR, some of it mixed with white. */
+function packed(colour, alpha, white = 0) {
+  const channels = [5, 3, 1].map(at => parseInt(colour.slice(at, at + 2), 16)).map(c => Math.round(c + (255 - c) * white));
+  return channels.reduce((value, channel) => value * 256 + channel, Math.round(255 * alpha));
+}
+
+/** A picture with what is found in it, as large as its place. */
+class Scene {
+  constructor(picture) {
+    this.picture = picture;
+    this.img = element("img", { alt: `${picture.name}: ${plural(picture.instances.length, "instance")}`, decoding: "async" });
+    this.masks = element("canvas", { className: "masks" });
+    this.truth = element("canvas", { className: "truth" });
+    this.boxes = element("div", { className: "boxes" });
+    this.frame = element("div", { className: "frame" }, this.img, this.truth, this.masks, this.boxes);
+    this.frame.style.setProperty("--aspect", picture.size[1] / picture.size[0]);
+  }
+
+  /** Draw it with at most so many pixels on its longer side. */
+  draw(longest) {
+    this.longest = longest;
+    if (!this.img.src) this.img.src = `data:image/jpeg;base64,${this.picture.jpeg.textContent}`;
+    this.update();
+  }
+
+  update() {
+    const { painted, truths } = this.picture;
+    const chosen = this.picture === current && (active || pinned);
+    const visible = painted.filter(isShown).filter(shape => shape !== chosen);
+    if (chosen && isShown(chosen)) visible.push(chosen);
+    const wanted = shown.truth ? truths.filter(isClassShown) : [];
+    const dim = chosen ? 0.35 : 1;
+    this.owners = this.paint(this.masks, shown.masks ? visible : [], 0, shape => {
+      const strength = shape === chosen ? Math.min(1, shown.opacity + 0.2) : shown.opacity * dim;
+      return [packed(classes[shape.label].colour, strength), packed(classes[shape.label].colour, shape === chosen ? 1 : 0.9 * dim, 0.45)];
+    });
+    this.paint(this.truth, wanted, 6, shape => [packed(classes[shape.label].colour, 0.8), packed("#ffffff", 1)]);
+    this.boxes.replaceChildren(
+      ...visible.filter(shape => shown.boxes || shown.labels || shape === chosen).map(shape => this.box(shape, shape === chosen)),
+      ...wanted.filter(() => shown.boxes || shown.labels).map(shape => this.box(shape, false)),
+    );
+  }
+
+  /** Masks on a canvas, later ones over earlier ones; returns whose each pixel is. */
+  paint(canvas, shapes, stripes, colours) {
+    const [height, width] = this.picture.size;
+    const scale = Math.min(1, this.longest / Math.max(height, width), Math.sqrt(SURFACE / (height * width)));
+    const size = [Math.max(1, Math.round(height * scale)), Math.max(1, Math.round(width * scale))];
+    shapes = shapes.filter(shape => shape.counts);
+    canvas.hidden = !shapes.length;
+    [canvas.height, canvas.width] = shapes.length ? size : [0, 0];
+    if (!shapes.length) return null;
+    const plane = new Uint16Array(size[0] * size[1]);
+    const insides = new Uint32Array(shapes.length + 1), borders = new Uint32Array(shapes.length + 1);
+    shapes.forEach((shape, i) => {
+      shape.ends ||= runEnds(shape.counts);
+      fillMask(plane, size, shape.ends, this.picture.size, i + 1);
+      [insides[i + 1], borders[i + 1]] = colours(shape);
+    });
+    const context = canvas.getContext("2d"), image = context.createImageData(canvas.width, canvas.height);
+    const line = Math.max(1, Math.round(1.5 * Math.max(...size) / (this.frame.clientWidth || Math.max(...size))));
+    colourPlane(image, plane, insides, borders, line, stripes * line);
+    context.putImageData(image, 0, 0);
+    return { plane, size, shapes };
+  }
+
+  box(shape, isChosen) {
+    const [height, width] = this.picture.size, [x, y, w, h] = shape.box, { name, colour } = classes[shape.label];
+    const isTruth = shape.score === undefined;
+    const box = element("div", { className: `box${isTruth ? " truth" : ""}` });
+    if (!shown.boxes && !isChosen) box.classList.add("bare");
+    const place = { left: x / width, top: y / height, width: w / width, height: h / height };
+    for (const [side, share] of Object.entries(place)) box.style[side] = `${100 * share}%`;
+    box.style.setProperty("--colour", colour);
+    if (shown.labels || isChosen) {
+      box.append(element("span", { textContent: isTruth ? name : `${name} ${shape.score.toFixed(2)}` }));
+    }
+    return box;
+  }
+
+  /** The instance seen at a place, given as shares of width and height: by its mask, else the smallest box there. */
+  at(x, y) {
+    if (this.owners) {
+      const { plane, size: [height, width], shapes } = this.owners;
+      const owner = plane[Math.floor(x * width) * height + Math.floor(y * height)];
+      if (owner) return shapes[owner - 1];
+    }
+    const [height, width] = this.picture.size;
+    const within = shape => {
+      const [left, top, w, h] = shape.box;
+      return x * width >= left && x * width < left + w && y * height >= top && y * height < top + h;
+    };
+    const maskless = shape => isShown(shape) && !(shown.masks && shape.counts);
+    return this.picture.painted.filter(maskless).filter(within).at(-1) || null;
+  }
+
+  clear() {
+    this.img.removeAttribute("src");
+    this.longest = this.owners = null;
+    for (const canvas of [this.masks, this.truth]) canvas.width = canvas.height = 0;
+    this.boxes.replaceChildren();
+  }
+}
+
+// ---- the gallery: what is in sight is drawn, what is far away is let go
+
+const near = new IntersectionObserver(entries => {
+  for (const { target, isIntersecting } of entries) {
+    const { scene } = pictures[target.dataset.index];
+    if (isIntersecting) scene.draw(Math.ceil(target.clientWidth * Math.min(devicePixelRatio, 2)));
+    else if (scene.longest) scene.clear();
+  }
+}, { rootMargin: "300px" });
+
+for (const picture of pictures) {
+  picture.scene = new Scene(picture);
+  picture.count = element("span", { className: "count" });
+  const name = element("span", { className: "name", textContent: picture.name, title: picture.name });
+  const button = element("button", { type: "button" }, picture.scene.frame, element("span", { className: "caption" }, name, picture.count));
+  button.addEventListener("click", () => open(picture));
+  picture.card = element("li", {}, button);
+  picture.card.dataset.index = picture.index;
+  picture.card.style.setProperty("--aspect", Math.min(3, Math.max(0.5, picture.size[1] / picture.size[0])));
+  $("gallery").append(picture.card);
+  near.observe(picture.card);
+}
+
+// ---- one picture
+
+function open(picture) {
+  current = picture;
+  active = pinned = null;
+  $("gallery").hidden = true;
+  $("single").hidden = false;
+  $("name").textContent = picture.name;
+  picture.alone = new Scene(picture);
+  $("stage").replaceChildren(picture.alone.frame);
+  picture.alone.draw(Infinity);
+  $("instances").replaceChildren(...picture.instances.map(row));
+  location.replace(`#${picture.index + 1}`);
+  describe();
+  refresh();
+  $("single").scrollIntoView({ block: "nearest" });
+}
+
+function close() {
+  const { card } = current;
+  current = active = pinned = null;
+  $("single").hidden = true;
+  $("gallery").hidden = false;
+  $("stage").replaceChildren();
+  history.replaceState(null, "", location.pathname);
+  refresh();
+  card.scrollIntoView({ block: "nearest" });
+  card.firstChild.focus();
+}
+
+function row(instance) {
+  const { name, colour } = classes[instance.label];
+  const check = element("input", { type: "checkbox", checked: !instance.hidden, title: "Show" });
+  check.setAttribute("aria-label", `Show ${name} ${instance.score.toFixed(2)}`);
+  check.addEventListener("change", () => { instance.hidden = !check.checked; refresh(); });
+  const swatch = element("span", { className: "swatch" });
+  swatch.style.background = colour;
+  const choose = element("button", { type: "button" }, swatch, element("span", { className: "name", textContent: name }),
+    element("span", { className: "score", textContent: instance.score.toFixed(2) }));
+  choose.addEventListener("click", () => pin(pinned === instance ? null : instance));
+  choose.addEventListener("focus", () => highlight(instance));
+  choose.addEventListener("blur", () => highlight(null));
+  instance.row = element("li", {}, check, choose);
+  instance.row.addEventListener("pointerenter", () => highlight(instance));
+  instance.row.addEventListener("pointerleave", () => highlight(null));
+  return instance.row;
+}
+
+function highlight(instance) {
+  if (active === instance) return;
+  active = instance;
+  describe();
+  current.alone.update();
+}
+
+function pin(instance) {
+  pinned = instance;
+  if (instance) instance.row.scrollIntoView({ block: "nearest" });
+  describe();
+  current.alone.update();
+}
+
+function describe() {
+  const instance = active || pinned;
+  for (const { row } of current.instances) {
+    row.classList.toggle("active", row === instance?.row);
+    row.lastChild.setAttribute("aria-pressed", row === pinned?.row);
+  }
+  if (!instance) {
+    const [height, width] = current.size;
+    $("about").textContent = `${width} × ${height} pixels. Point at an instance, or choose it, to see it alone.`;
+    return;
+  }
+  const [x, y, w, h] = instance.box.map(side => number.format(side));
+  $("about").textContent =
+    `${classes[instance.label].name}, score ${instance.score.toFixed(3)}, box ${x}, ${y}, ${w} × ${h}, area ${number.format(instance.area)} px`;
+}
+
+function under(event) {
+  const { left, top, width, height } = current.alone.frame.getBoundingClientRect();
+  const x = (event.clientX - left) / width, y = (event.clientY - top) / height;
+  return x >= 0 && x < 1 && y >= 0 && y < 1 ? current.alone.at(x, y) : null;
+}
+
+$("stage").addEventListener("pointermove", event => { if (event.pointerType === "mouse") highlight(under(event)); });
+$("stage").addEventListener("pointerleave", () => highlight(null));
+$("stage").addEventListener("click", event => { const hit = under(event); pin(hit === pinned ? null : hit); });
+
+function step(by) {
+  const seen = pictures.filter(picture => !picture.card.hidden || picture === current);
+  const next = seen[seen.indexOf(current) + by];
+  if (next) open(next);
+}
+
+$("back").addEventListener("click", close);
+$("previous").addEventListener("click", () => step(-1));
+$("next").addEventListener("click", () => step(1));
+document.addEventListener("keydown", event => {
+  const typing = event.target.matches("input[type=search], input[type=range]");
+  if (event.ctrlKey || event.metaKey || event.altKey || typing) return;
+  const layer = { m: "masks", b: "boxes", l: "labels", t: "truth" }[event.key];
+  if (layer) document.querySelector(`[data-layer=${layer}]`).click();
+  else if (current && event.key === "Escape") close();
+  else if (current && event.key === "ArrowLeft") step(-1);
+  else if (current && event.key === "ArrowRight") step(1);
+});
+
+// ---- the filters
+
+function refresh() {
+  const counts = classes.map(() => ({ shown: 0, pictures: 0 }));
+  let total = 0;
+  for (const picture of pictures) {
+    const visible = picture.instances.filter(isShown);
+    for (const { label } of visible) counts[label].shown++;
+    for (const label of new Set(visible.map(shape => shape.label))) counts[label].pictures++;
+    total += visible.length;
+    picture.count.textContent = number.format(visible.length);
+    const hasTruth = shown.truth && picture.truths.some(isClassShown);
+    const wanted = picture.name.toLowerCase().includes($("search").value.trim().toLowerCase());
+    picture.card.hidden = !wanted || ($("hide-empty").checked && !visible.length && !hasTruth);
+    if (!current && picture.scene.longest) picture.scene.update();
+  }
+  const seen = pictures.filter(picture => !picture.card.hidden);
+  $("summary").textContent =
+    `${plural(seen.length, "picture")}${seen.length < pictures.length ? ` of ${number.format(pictures.length)}` : ""} · ` +
+    `${plural(total, "instance")}${total < every.length ? ` of ${number.format(every.length)}` : ""}`;
+  classes.forEach((entry, label) => {
+    const { shown, pictures } = counts[label];
+    entry.cells.shown.textContent = shown === entry.total ? number.format(shown) : `${number.format(shown)} of ${number.format(entry.total)}`;
+    entry.cells.pictures.textContent = number.format(pictures);
+  });
+  if (current) {
+    for (const instance of current.instances) instance.row.hidden = instance.score < shown.score || !isClassShown(instance);
+    if (pinned && !isShown(pinned)) pinned = null;
+    const place = seen.indexOf(current);
+    $("position").textContent = place < 0 ? "" : `${place + 1} of ${seen.length}`;
+    $("previous").disabled = place === 0;
+    $("next").disabled = place === seen.length - 1;
+    describe();
+    current.alone.update();
+  }
+}
+
+let waiting = false;
+function soon() {  // once a frame, however fast a slider moves
+  if (waiting) return;
+  waiting = true;
+  requestAnimationFrame(() => { waiting = false; refresh(); });
+}
+
+const every = pictures.flatMap(picture => picture.instances);
+const truths = pictures.flatMap(picture => picture.truths);
+classes.forEach((entry, label) => {
+  const own = every.filter(instance => instance.label === label);
+  entry.total = own.length;
+  entry.check = element("input", { type: "checkbox", checked: true });
+  entry.check.addEventListener("change", () => { shown.off[entry.check.checked ? "delete" : "add"](label); refresh(); });
+  const swatch = element("span", { className: "swatch" });
+  swatch.style.background = entry.colour;
+  const name = element("span", { className: "name", textContent: entry.name, title: entry.name });
+  const head = element("th", { scope: "row" }, element("label", {}, entry.check, swatch, name));
+  const mean = own.reduce((sum, { score }) => sum + score, 0) / own.length;
+  entry.cells = { shown: element("td"), pictures: element("td") };
+  entry.line = element("tr", {}, head, entry.cells.shown, entry.cells.pictures, element("td", { textContent: own.length ? mean.toFixed(2) : "" }));
+  if (truths.length) entry.line.append(element("td", { textContent: number.format(truths.filter(truth => truth.label === label).length) }));
+});
+$("classes").append(...[...classes].sort((a, b) => b.total - a.total).map(entry => entry.line));
+if (truths.length) {
+  document.querySelector("[data-layer=truth]").parentNode.hidden = false;
+  document.querySelector("th.truth").hidden = false;
+}
+
+const bins = new Array(20).fill(0);
+for (const { score } of every) bins[Math.min(19, Math.max(0, Math.floor(20 * score)))]++;
+for (const bin of bins) {
+  const bar = element("i");
+  bar.style.height = `${100 * bin / Math.max(...bins, 1)}%`;
+  $("histogram").append(bar);
+}
+
+for (const check of document.querySelectorAll("[data-layer]")) {
+  shown[check.dataset.layer] = check.checked;
+  check.addEventListener("change", () => { shown[check.dataset.layer] = check.checked; refresh(); });
+}
+for (const [id, key] of [["score", "score"], ["opacity", "opacity"]]) {
+  const read = () => { shown[key] = Number($(id).value); $("score-value").value = shown.score.toFixed(2); };
+  $(id).addEventListener("input", () => { read(); soon(); });
+  read();  // browsers remember what was set
+}
+$("search").addEventListener("input", soon);
+$("hide-empty").addEventListener("change", refresh);
+function switchAll(on) {
+  shown.off = new Set(on ? [] : classes.keys());
+  for (const { check } of classes) check.checked = on;
+  refresh();
+}
+$("all").addEventListener("click", () => switchAll(true));
+$("none").addEventListener("click", () => switchAll(false));
+if (matchMedia("(max-width: 760px)").matches) $("filters").open = false;
+refresh();
+const asked = pictures[Number(location.hash.slice(1)) - 1];
+if (asked) open(asked);
