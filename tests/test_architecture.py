@@ -36,7 +36,7 @@ ALLOWED = {
     "report": ANYBODY | {"instances", "mask", "draw", "pictures", "data", "evaluation"},
     "run": ANYBODY | {"instances", "predictor", "pictures", "video", "pipeline", "report"},
     "data": ANYBODY | {"mask", "pictures", "draw"},
-    "evaluation": ANYBODY | {"ops", "data", "instances", "predictor", "pictures", "mask", "distributed"},
+    "evaluation": ANYBODY | {"ops", "data", "instances", "predictor", "pictures", "video", "mask", "distributed"},
     "train": ANYBODY | {"ops", "models", "data", "evaluation", "predictor", "mask", "pictures", "distributed"},
     "integrations": ANYBODY | {"ops", "models", "instances", "predictor", "mask"},
     "export": ANYBODY | {"ops", "models", "instances", "predictor"},

@@ -179,7 +179,7 @@ def test_predict_rejects_unknown_names(folder: Path, weights: str, capsys: pytes
     assert "device 'cuda:99' cannot be used: " in fault(capsys, *command, "--device", "cuda:99")
     assert "'gpu' is unknown" in fault(capsys, *command, "--device", "gpu")
     assert "--score-threshold" in fault(capsys, *command, "--score-threshold", "1.5")
-    assert "got nan" in fault(capsys, *command, "--score-threshold", "nan")
+    assert "'--score-threshold': nan" in fault(capsys, *command, "--score-threshold", "nan")
     assert "--batch-size" in fault(capsys, *command, "--batch-size", "0")
     message = fault(capsys, *command, "--max-detections", "10000000000")
     assert "--max-detections" in message

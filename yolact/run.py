@@ -78,7 +78,7 @@ def run(
     """
     targets = _targets(sources, output) if output else {}
     files = [file for file in (results_file, report and report.path) if file]
-    _keep_apart(sources, [*targets.values(), *files])
+    keep_apart(sources, [*targets.values(), *files])
     folders = [*([output] if output else []), *(file.parent for file in files)]
     live = isinstance(sources[0], int)
     outcome, begun = Outcome(), time.perf_counter()
@@ -236,7 +236,7 @@ def _targets(sources: Sequence[Source], output: Path) -> dict[Source, Path]:
     return targets
 
 
-def _keep_apart(sources: Sequence[Source], written: list[Path]) -> None:
+def keep_apart(sources: Sequence[Source], written: list[Path]) -> None:
     """No file that is written may be one of the input, nor two of them one file."""
     taken = {os.path.realpath(source) for source in sources if isinstance(source, Path)}
     for path in written:

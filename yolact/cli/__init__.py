@@ -15,6 +15,7 @@ from yolact.cli._data import data
 from yolact.cli._evaluate import evaluate
 from yolact.cli._options import FAULT
 from yolact.cli._predict import demo, predict
+from yolact.cli._stability import stability
 from yolact.cli._train import train
 from yolact.errors import UserError
 
@@ -38,7 +39,7 @@ def doctor() -> None:
     click.get_current_context().exit(main())
 
 
-for command in (demo, predict, evaluate, train, data, bench):
+for command in (demo, predict, evaluate, stability, train, data, bench):
     cli.add_command(command)
 
 

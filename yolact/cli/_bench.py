@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import click
@@ -38,14 +37,7 @@ DEFAULTS = ((None, options.BUNDLED_MODEL), ("yolact_resnet50", None))  # what is
     metavar="FILE",
     help="The picture; a photo of a cat otherwise, which comes with scikit-image.",
 )
-@click.option(
-    "--seconds",
-    type=click.FloatRange(0, 3600),
-    default=5.0,
-    show_default=True,
-    metavar="S",
-    help="For each batch size and number of threads.",
-)
+@options.real("--seconds", 5.0, "For each batch size and number of threads.", high=3600)
 @click.option("--compile", "compiled", is_flag=True, help="With torch.compile among the peers, which takes minutes.")
 @click.option("--json", "results_file", type=Path, metavar="FILE", help="Write what was measured.")
 def bench(
@@ -70,8 +62,6 @@ def bench(
     from yolact.bench.end_to_end import Subject, run, save, table
     from yolact.pictures import make_folder
 
-    if math.isnan(seconds):  # which click takes for a number within the range
-        raise UserError("--seconds must be within [0, 3600], got nan")
     if results_file:  # told now rather than after the work
         make_folder(results_file.parent)
         if results_file.is_dir():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -35,6 +36,18 @@ report_side = click.option(
 )
 
 
+def real(name: str, default: float, text: str, low: float = 0, high: float | None = None) -> Callable[[F], F]:
+    """An option that is a number, finite."""
+
+    def check(context: click.Context, parameter: click.Parameter, value: float) -> float:
+        if not math.isfinite(value):  # click takes nan for a number within any range
+            raise click.BadParameter(f"{value} is not a finite number.")
+        return value
+
+    kind = click.FloatRange(low, high)
+    return click.option(name, type=kind, default=default, show_default=True, metavar="S", help=text, callback=check)
+
+
 def refuse_to_replace(annotations: Path, output: Path) -> None:
     """Stop where a file that is to be written is the one with the annotations."""
     if os.path.realpath(output) == os.path.realpath(annotations):
@@ -46,3 +59,6 @@ def number(name: str, default: int | None, text: str, low: int = 1, high: int | 
     return click.option(
         name, type=click.IntRange(low, high), default=default, show_default=True, metavar="N", help=text
     )
+
+
+score_threshold = real("--score-threshold", 0.15, "Keep what scores above this.", high=1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from pathlib import Path
 
@@ -33,14 +32,7 @@ def demo(picture: Path | None, output: Path, device: str) -> None:
 @options.weights
 @options.config
 @options.device
-@click.option(
-    "--score-threshold",
-    type=click.FloatRange(0, 1),
-    default=0.15,
-    show_default=True,
-    metavar="S",
-    help="Keep what scores above this.",
-)
+@options.score_threshold
 @options.number("--max-detections", 100, "Keep at most this many in a picture.", high=10_000)
 @click.option(
     "--output",
@@ -103,8 +95,6 @@ def predict(
     from yolact.report import Report
     from yolact.run import run
 
-    if math.isnan(score_threshold):  # which click takes for a number within the range
-        raise UserError("--score-threshold must be within [0, 1], got nan")
     if output is None and results_file is None and report_file is None:
         output = Path("output")
     inputs = find_sources(sources)

@@ -1,4 +1,4 @@
-"""An evaluation as pictures: precision over recall, and the confusion matrix."""
+"""An evaluation as pictures: precision over recall, the confusion matrix, and how steady masks are."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from yolact.data.fields import printable
 from yolact.errors import UserError
 from yolact.evaluation.coco import Scores
 from yolact.evaluation.confusion import IOU_THRESHOLD, SCORE_THRESHOLD, confusion_matrix
+from yolact.evaluation.stability import PERCENTILE, Stability, pool
 from yolact.evaluation.truth import GroundTruth, Record
 from yolact.files import replacing
 
@@ -108,6 +109,36 @@ def plot_confusion(matrix: NDArray[np.int64], class_names: tuple[str, ...], path
         for (row, column), count in np.ndenumerate(matrix):
             color = "white" if share[row, column] > 0.5 else "black"
             axes.text(column, row, str(count), ha="center", va="center", color=color)
+    _save(figure, path)
+
+
+def plot_stability(measured: Mapping[str, Stability], path: Path) -> None:
+    """Draw the mean and the 5th percentile of the IoUs of each film, and how all IoUs are distributed.
+
+    Args:
+        measured: films by name, those without a pair left out of the picture.
+        path: the PNG to write.
+    """
+    shown = {name: film for name, film in measured.items() if len(film.mask_iou)}
+    figure = require_matplotlib()(figsize=(12, max(3.0, 1.2 + 0.25 * len(shown))))
+    films, shares = figure.subplots(1, 2)
+    for kind, colour, offset in (("mask", "#0072b2", -0.15), ("box", "#d55e00", 0.15)):
+        summaries = [film.summary() for film in shown.values()]
+        means, lows = ([numbers[f"{kind}_{what}"] for numbers in summaries] for what in ("mean", f"p{PERCENTILE}"))
+        rows = np.arange(len(shown)) + offset
+        label = "masks" if kind == "mask" else "boxes filled in"
+        films.hlines(rows, lows, means, color=colour, alpha=0.5)
+        films.plot(means, rows, "o", color=colour, label=f"{label}: mean")
+        films.plot(lows, rows, "|", color=colour, label=f"{label}: {PERCENTILE}th percentile")
+        values = np.sort(getattr(pool(measured.values()), f"{kind}_iou"))
+        shares.plot(values, np.arange(1, len(values) + 1) / max(len(values), 1), color=colour, label=label)
+    films.set_yticks(range(len(shown)), map(_plain, shown))
+    films.invert_yaxis()
+    films.set(title="Each film", xlabel="IoU with the frame before")
+    shares.set(title="All pairs", xlabel="IoU with the frame before", ylabel="share of pairs at or below")
+    for axes in (films, shares):
+        axes.grid(alpha=0.3)
+        axes.legend()
     _save(figure, path)
 
 
