@@ -17,8 +17,9 @@ RESULTS = benchmarks/results/$(shell date -u +%F)
 JOBS := $(shell nproc)
 HAS_NVCC := $(shell command -v $${CUDACXX:-nvcc})
 WANTS_TORCH_CUDA := $(findstring torch-cuda,$(YOLACT_REQUIRE))
+WANTS_BROWSER := $(findstring browser,$(YOLACT_REQUIRE))
 
-.PHONY: help demo test lint format test-cpp test-python build build-simt build-cuda venv-torch-cuda test-integrations test-integrations-newest bench bench-gpu instructions mutants clean
+.PHONY: help demo test lint format test-cpp test-python build build-simt build-cuda venv-torch-cuda browser test-integrations test-integrations-newest bench bench-gpu instructions mutants clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -45,7 +46,7 @@ test-cpp: $(STAMPS)/dev  ## the kernels as plain executables under AddressSaniti
 	CTEST_OUTPUT_ON_FAILURE=1 CTEST_PARALLEL_LEVEL=$(JOBS) $(PYTHON) -m cmake --build $(SANITIZE) --target test
 
 # Threads that wait give their core up: on a machine with other work that is many times as fast.
-test-python: build-simt $(if $(HAS_NVCC),build-cuda) $(if $(WANTS_TORCH_CUDA),venv-torch-cuda)  ## pytest
+test-python: build-simt $(if $(HAS_NVCC),build-cuda) $(if $(WANTS_TORCH_CUDA),venv-torch-cuda) $(if $(WANTS_BROWSER),browser)  ## pytest
 	OMP_WAIT_POLICY=PASSIVE $(PYTHON) -m pytest
 
 build-simt: $(STAMPS)/dev  ## the CUDA kernels for the CPU, as operators, for the tests
@@ -58,6 +59,11 @@ build-cuda: $(STAMPS)/dev  ## the CUDA kernels for every architecture, by nvcc; 
 	  -DYOLACT_TORCH_DIR=$(TORCH_DIR) -DYOLACT_OUTPUT_DIR=$(CURDIR)/$(CUDA)/lib
 	$(PYTHON) -m cmake --build $(CUDA) --parallel $(JOBS)
 	$(PYTHON) -m tools.kernel_table $(CUDA)/lib/_C.so
+
+browser:  ## Debian's Chromium without a window, for the tests of reports, where there is no browser; asks for root
+	@for name in chromium-headless-shell chromium chromium-browser google-chrome; do \
+	  if command -v $$name; then exit; fi; done; \
+	apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends install chromium-headless-shell
 
 venv-torch-cuda: $(TORCH_CUDA)/installed  ## another environment with a CUDA build of torch: gigabytes, for the tests
 

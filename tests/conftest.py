@@ -10,7 +10,19 @@ import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
-WANTS = {"binutils", "demo", "gpu", "integrations", "nvcc", "shared", "simt", "torch-cuda", "valgrind", "weights"}
+WANTS = {
+    "binutils",
+    "browser",
+    "demo",
+    "gpu",
+    "integrations",
+    "nvcc",
+    "shared",
+    "simt",
+    "torch-cuda",
+    "valgrind",
+    "weights",
+}
 REQUIRED = {want.strip() for want in os.environ.get("YOLACT_REQUIRE", "").split(",") if want.strip()}
 
 
