@@ -19,7 +19,7 @@ HAS_NVCC := $(shell command -v $${CUDACXX:-nvcc})
 WANTS_TORCH_CUDA := $(findstring torch-cuda,$(YOLACT_REQUIRE))
 WANTS_BROWSER := $(findstring browser,$(YOLACT_REQUIRE))
 
-.PHONY: help demo test lint format test-cpp test-python build build-simt build-cuda venv-torch-cuda browser test-integrations test-integrations-newest bench bench-gpu instructions mutants clean
+.PHONY: help demo test lint format docs test-cpp test-python build build-simt build-cuda venv-torch-cuda browser test-integrations test-integrations-newest bench bench-gpu instructions mutants clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -27,7 +27,7 @@ help:  ## list the commands
 demo: $(STAMPS)/demo  ## masks on a real photo with the bundled model, COCO results beside it
 	$(PYTHON) -m yolact.cli demo
 
-test: lint test-cpp test-python  ## everything: lint, C++ tests under sanitizers, pytest
+test: lint docs test-cpp test-python  ## everything: lint, the site, C++ tests under sanitizers, pytest
 
 lint: $(STAMPS)/dev  ## ruff, mypy, clang-format
 	$(PYTHON) -m ruff check .
@@ -44,6 +44,9 @@ test-cpp: $(STAMPS)/dev  ## the kernels as plain executables under AddressSaniti
 	$(PYTHON) -m cmake -S . -B $(SANITIZE) -DYOLACT_TESTS=ON -DYOLACT_SANITIZE=ON -DYOLACT_WERROR=ON
 	$(PYTHON) -m cmake --build $(SANITIZE) --parallel $(JOBS)
 	CTEST_OUTPUT_ON_FAILURE=1 CTEST_PARALLEL_LEVEL=$(JOBS) $(PYTHON) -m cmake --build $(SANITIZE) --target test
+
+docs: $(STAMPS)/dev  ## the site, into build/docs; a warning or a broken link is an error
+	$(PYTHON) -m sphinx --quiet --fail-on-warning --keep-going --fresh-env --builder html docs build/docs
 
 # Threads that wait give their core up: on a machine with other work that is many times as fast.
 test-python: build-simt $(if $(HAS_NVCC),build-cuda) $(if $(WANTS_TORCH_CUDA),venv-torch-cuda) $(if $(WANTS_BROWSER),browser)  ## pytest

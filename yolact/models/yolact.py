@@ -33,7 +33,7 @@ class Yolact(nn.Module):
     Args:
         config: fixes everything; `config.size` is the only input size taken.
         freeze_batch_norm: batch norm keeps its running statistics and its parameters get no gradient, even after
-            `.train()`; for batches too small to have statistics of their own.
+            `.train(True)`; for batches too small to have statistics of their own.
     """
 
     priors: Tensor  # [P, 4] float32 cx cy w h

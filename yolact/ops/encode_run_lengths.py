@@ -58,6 +58,10 @@ def masks_to_rles(
 
     Raises:
         TypeError, ValueError: masks of the wrong type, dtype or shape.
+
+    Example:
+        >>> masks_to_rles(torch.eye(3, dtype=torch.bool)[None])
+        [{'size': [3, 3], 'counts': '013000'}]
     """
     check_tensor(masks, "masks", (None, None, None), (torch.bool, torch.uint8))
     return exact_rles(

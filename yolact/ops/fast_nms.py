@@ -51,6 +51,12 @@ def fast_nms(
 
     Raises:
         TypeError, ValueError: an argument of the wrong type, dtype, shape or range, named with its value.
+
+    Example:
+        >>> boxes = torch.tensor([[[0.0, 0, 10, 10], [1, 1, 10, 10], [20, 20, 30, 30]]])  # one picture, three boxes
+        >>> kept = fast_nms(boxes, torch.tensor([[[0.9, 0.8, 0.7]]]), max_detections=3)  # one class
+        >>> kept.index, kept.count  # the second overlaps the first by 0.81
+        (tensor([[ 0,  2, -1]]), tensor([2]))
     """
     check_tensor(boxes, "boxes", (None, None, 4), (torch.float32,))
     check_tensor(scores, "scores", (boxes.shape[0], None, boxes.shape[1]), (torch.float32,), like=boxes)

@@ -1,0 +1,106 @@
+"""Every block of code in the documentation runs, or says why not; then what it names exists all the same."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import click
+import documents
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+from documents import LANGUAGES, PAGES, PYTHON, SHELL, blocks_of
+from stand_in_files import write_stand_ins
+
+from yolact import mask
+
+BLOCKS = [block for page in PAGES for block in blocks_of(page)]
+RUN = sorted({block.page for block in BLOCKS if block.not_run is None and block.language in (*PYTHON, *SHELL)})
+LEFT_OUT = [block for block in BLOCKS if block.not_run is not None]
+
+
+def some_tensors() -> dict[str, Any]:
+    """The names that the README's example of the operators takes as given."""
+    size, count, k, priors = 20, 6, 8, 30
+    random = torch.Generator().manual_seed(0)
+    square = mask.encode(np.ones((5, 5), np.uint8))
+    return {
+        "H": 50,
+        "W": 70,
+        "masks": torch.rand(3, 9, 11, generator=random) > 0.5,
+        "logits": torch.randn(3, 9, 11, generator=random),
+        "prototypes": torch.randn(1, size, size, k, generator=random),
+        "coefficients": torch.randn(1, count, k, generator=random),
+        "boxes": torch.tensor([[[0.0, 0.0, 30.0, 30.0]]]).expand(1, count, 4),
+        "scores": torch.rand(1, 3, count, generator=random),
+        "box_deltas": torch.randn(1, priors, 4, generator=random),
+        "class_logits": torch.randn(1, priors, 4, generator=random),
+        "mask_coefficients": torch.randn(1, priors, k, generator=random),
+        "priors": torch.rand(priors, 4, generator=random),
+        "pixels": np.eye(5, dtype=np.uint8),
+        "a": [square],
+        "b": [square],
+        "crowd": [0],
+    }
+
+
+@pytest.fixture(scope="module")
+def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("stand_ins")
+    write_stand_ins(folder)
+    return folder
+
+
+@pytest.mark.parametrize("page", RUN, ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_page_runs(page, stand_ins, tmp_path, monkeypatch):
+    threads = torch.get_num_threads()
+    monkeypatch.chdir(tmp_path)
+    for file in stand_ins.iterdir():
+        (tmp_path / file.name).symlink_to(file)
+    names = some_tensors() if page.name == "README.md" else {}
+    for block in blocks_of(page):
+        if block.not_run is None:
+            documents.run(block, names)
+    torch.set_num_threads(threads)  # `yolact predict` chooses its own
+
+
+@pytest.mark.parametrize("block", LEFT_OUT, ids=lambda block: f"{block.place}, {block.not_run}")
+def test_what_is_not_run_names_what_exists(block):
+    if block.language == "python":
+        compile(block.text, block.page, "exec")
+    for command in documents.commands_of(block) if block.language in SHELL else ():
+        documents.check_named(command)
+
+
+def test_every_block_says_its_language():
+    assert [block.place for block in BLOCKS if block.language not in LANGUAGES] == []
+
+
+MODULES = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    for path in (ROOT / "yolact").rglob("*.py")
+    if ">>>" in path.read_text()
+)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_examples_of_docstrings_run(module):
+    found = importlib.import_module(module)
+    for test in documents.examples_of(found):
+        assert test.docstring is not None
+        documents.run_examples(test.docstring, test.globs, test.name)
+
+
+def test_an_option_that_does_not_exist_is_found():
+    for line in ("yolact predict a.jpg --no-such-option", "yolact no-such-command", "torchrun -m yolact.cli eval --x"):
+        with pytest.raises(click.UsageError):
+            documents.check_named(documents.Command(tuple(line.split()), None))
+
+
+def test_another_output_is_found():
+    documents.compare("a ... c", "a b c\n")
+    with pytest.raises(AssertionError, match="the page says"):
+        documents.compare("a ... c", "a b d\n")
