@@ -198,7 +198,7 @@ def test_classes_and_scores_filter(small: Path, open_report: Open) -> None:
     ]
     page.get_by_label("dog").uncheck()
     assert counts.all_inner_texts() == ["1", "0", "0"]
-    assert rows.first.inner_text().split() == ["dog", "0", "of", "2", "0", "0.55", "0"]
+    assert rows.first.inner_text().split() == ["dog", "0/2", "0", "0.55", "0"]
     scene = covered(page, "#gallery li:first-child .masks")
     np.testing.assert_array_equal(scene, sampled(boxes((5, 5, 20, 30))[0], scene.shape))
     page.get_by_label("Hide pictures with nothing to show").check()

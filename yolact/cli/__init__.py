@@ -15,6 +15,7 @@ from yolact.cli._data import data
 from yolact.cli._evaluate import evaluate
 from yolact.cli._options import FAULT
 from yolact.cli._predict import demo, predict
+from yolact.cli._report import report
 from yolact.cli._stability import stability
 from yolact.cli._train import train
 from yolact.errors import UserError
@@ -39,7 +40,7 @@ def doctor() -> None:
     click.get_current_context().exit(main())
 
 
-for command in (demo, predict, evaluate, stability, train, data, bench):
+for command in (demo, predict, evaluate, report, stability, train, data, bench):
     cli.add_command(command)
 
 

@@ -48,6 +48,13 @@ def real(name: str, default: float, text: str, low: float = 0, high: float | Non
     return click.option(name, type=kind, default=default, show_default=True, metavar="S", help=text, callback=check)
 
 
+def check_page(context: click.Context, option: click.Parameter, value: Path | None) -> Path | None:
+    """A page's name must tell a browser what it is; nor can it be a picture or a data set's file, then."""
+    if value is not None and value.suffix.lower() not in (".html", ".htm"):
+        raise UserError(f"{option.opts[-1]} must name a file that ends in .html, got {value}")
+    return value
+
+
 def refuse_to_replace(annotations: Path, output: Path) -> None:
     """Stop where a file that is to be written is the one with the annotations."""
     if os.path.realpath(output) == os.path.realpath(annotations):

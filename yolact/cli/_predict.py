@@ -52,6 +52,7 @@ def demo(picture: Path | None, output: Path, device: str) -> None:
     "report_file",
     type=Path,
     metavar="FILE",
+    callback=options.check_page,
     help="Write the pictures and their instances as one page to look at, .html.",
 )
 @options.report_side

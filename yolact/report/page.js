@@ -93,7 +93,7 @@ class Scene {
       [insides[i + 1], borders[i + 1]] = colours(shape);
     });
     const context = canvas.getContext("2d"), image = context.createImageData(canvas.width, canvas.height);
-    const line = Math.max(1, Math.round(1.5 * Math.max(...size) / (this.frame.clientWidth || Math.max(...size))));
+    const line = Math.max(1, Math.round(1.2 * Math.max(...size) / (this.frame.clientWidth || Math.max(...size))));
     colourPlane(image, plane, insides, borders, line, stripes * line);
     context.putImageData(image, 0, 0);
     return { plane, size, shapes };
@@ -289,7 +289,7 @@ function refresh() {
     `${plural(total, "instance")}${total < every.length ? ` of ${number.format(every.length)}` : ""}`;
   classes.forEach((entry, label) => {
     const { shown, pictures } = counts[label];
-    entry.cells.shown.textContent = shown === entry.total ? number.format(shown) : `${number.format(shown)} of ${number.format(entry.total)}`;
+    entry.cells.shown.textContent = shown === entry.total ? number.format(shown) : `${number.format(shown)}/${number.format(entry.total)}`;
     entry.cells.pictures.textContent = number.format(pictures);
   });
   if (current) {

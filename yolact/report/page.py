@@ -149,7 +149,8 @@ def _place(record: Record) -> Record:
     rle = record.get("segmentation")
     box = record["bbox"] if "bbox" in record else mask.toBbox(record["segmentation"]).tolist()
     area = box[2] * box[3] if rle is None else int(mask.area(rle))
-    return {"box": [round(side, 1) for side in box], "area": round(area), "counts": rle and rle["counts"]}
+    counts = rle and (rle["counts"] if isinstance(rle["counts"], str) else rle["counts"].decode())
+    return {"box": [round(side, 1) for side in box], "area": round(area), "counts": counts}
 
 
 def _jpeg(pixels: np.ndarray, side: int) -> bytes:
