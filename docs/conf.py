@@ -18,15 +18,16 @@ html_static_path = ["static"]
 html_css_files = ["site.css"]
 html_show_copyright = False
 html_show_sphinx = False
-smartquotes = False  # docstrings quote code
+smartquotes_action = "De"  # dashes and ellipses; docstrings quote code
 html_copy_source = False
 exclude_patterns = ["extensions"]
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "signatures", "commands", "links"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "docstrings", "commands", "links"]
 myst_heading_anchors = 3
 suppress_warnings = ["toc.not_included"]
 
 autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
 napoleon_numpy_docstring = False
 napoleon_use_param = False  # several names share one description
 napoleon_use_rtype = False

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
+import re
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +79,35 @@ def test_what_is_not_run_names_what_exists(block):
 
 def test_every_block_says_its_language():
     assert [block.place for block in BLOCKS if block.language not in LANGUAGES] == []
+
+
+def test_the_reference_holds_every_public_name():
+    pages = "\n".join(path.read_text() for path in (ROOT / "docs/reference").glob("*.md"))
+    listed = re.findall(r"^\.\. auto(?:function|class|exception):: (\S+?)(?:\(\))?$", pages, re.MULTILINE)
+    for package in ("yolact", "yolact.ops", "yolact.train"):
+        module = importlib.import_module(package)
+        functions_and_classes = {f"{package}.{name}" for name in module.__all__ if callable(getattr(module, name))}
+        assert functions_and_classes <= set(listed)
+    whole = set(re.findall(r"^\.\. automodule:: (\S+)\n   :members:", pages, re.MULTILINE))
+    integrations = {f"yolact.integrations.{page.stem}" for page in documents.INTEGRATIONS.glob("*.md")}
+    assert {"yolact.mask", "yolact.evaluation", *filter(importlib.util.find_spec, integrations)} <= whole
+
+
+def test_a_broken_link_and_a_file_from_elsewhere_are_found(tmp_path):
+    links = runpy.run_path(str(ROOT / "docs/extensions/links.py"))
+    (tmp_path / "a.html").write_text(
+        '<p id="here"></p><a href="#here"></a><a href="b.html#there"></a><a href="https://elsewhere.org"></a>'
+        '<a href="#nowhere"></a><a href="b.html#here"></a><a href="c.html"></a>'
+        '<script src="https://elsewhere.org/a.js"></script><img src="missing.png">'
+    )
+    (tmp_path / "b.html").write_text('<p id="there"></p>')
+    assert sorted(links["faults"](tmp_path)) == [
+        "a.html: #nowhere names no place of that page",
+        "a.html: b.html#here names no place of that page",
+        "a.html: c.html leads nowhere",
+        "a.html: loads https://elsewhere.org/a.js",
+        "a.html: missing.png leads nowhere",
+    ]
 
 
 MODULES = sorted(

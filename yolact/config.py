@@ -156,7 +156,7 @@ class Config:
 
     @property
     def feature_sizes(self) -> tuple[int, ...]:
-        """Side of P3 to P7: every stride of two rounds up."""
+        """Side of P3 to P7; every stride of two rounds up."""
         return tuple(math.ceil(self.size / 2**level) for level in range(3, 8))
 
     @property

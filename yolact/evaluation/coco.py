@@ -27,8 +27,7 @@ class Scores(Mapping[str, float]):
     """The METRICS of boxes or of masks, 0..1, or -1 where the truth has nothing to count; a mapping of their names."""
 
     metrics: dict[str, float]
-    precision: NDArray[np.float64]  # [10, 101, C] at IoU .5:.95 and recall 0:1, 100 detections, objects of any size;
-    # -1 where a class has no truth
+    precision: NDArray[np.float64]  # [10, 101, C] at IoU .5:.95, recall 0:1, 100 detections, any size; -1: no truth
     class_names: tuple[str, ...]  # C, by rising category id
     truths: NDArray[np.int64]  # [C] objects to be found, crowds not counted
 

@@ -1,4 +1,4 @@
-"""These kernels in other people's programs: one module a library, to call or to accelerate the library in place.
+"""These kernels in other people's programs: one module a library, to call or to accelerate the library in place::
 
     import yolact.integrations.ultralytics
 

@@ -1,6 +1,6 @@
 """The original repository (dbolya/yolact) with our kernels in: `Detect`, `postprocess`, the encoder of its COCO JSON.
 
-Its checkout has a module `yolact` too, which hides this package from programs in its folder. So it is run from here:
+Its checkout has a module `yolact` too, which hides this package from programs in its folder. So it is run from here::
 
     python -I -m yolact.integrations.original eval.py --trained_model=weights/yolact_base_54_800000.pth ...
 """
