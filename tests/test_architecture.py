@@ -33,6 +33,7 @@ ALLOWED = {
     "pipeline": set(),
     "signals": set(),
     "video": {"errors", "files"},
+    "look": ANYBODY | {"ops", "instances", "draw"},
     "report": ANYBODY | {"instances", "mask", "draw", "pictures", "data", "evaluation"},
     "run": ANYBODY | {"instances", "predictor", "pictures", "video", "pipeline", "report"},
     "data": ANYBODY | {"mask", "pictures", "draw"},
