@@ -104,7 +104,7 @@ def decide_archs(nvcc: Nvcc) -> tuple[list[str], str]:
                 f"yolact: YOLACT_CUDA_ARCHS names {' '.join(sorted(unknown))}; nvcc {nvcc.version} compiles the kernels"
                 f" for {' '.join(sorted(served, key=int))}"
             )
-        return ([] if archs == ["all"] else archs), f"YOLACT_CUDA_ARCHS={wish}"
+        return ([] if archs == ["all"] else archs), "YOLACT_CUDA_ARCHS"
     try:
         query = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
         told = subprocess.run(query, capture_output=True, text=True).stdout
@@ -112,7 +112,7 @@ def decide_archs(nvcc: Nvcc) -> tuple[list[str], str]:
         told = ""
     found = {int(major + minor) for major, minor in re.findall(r"^(\d+)\.(\d)$", told, re.M)}
     archs = [str(arch) for arch in sorted(found) if arch >= OLDEST_GPU]
-    return archs, "the GPUs present" if archs else "all: no GPU is present"
+    return archs, "the GPUs present" if archs else "no GPU is present"
 
 
 class CMakeBuild(build_ext):
@@ -135,8 +135,9 @@ class CMakeBuild(build_ext):
         archs: list[str] = []
         if nvcc:
             archs, which = decide_archs(nvcc)
-            why += f"; for {' '.join(archs)}, {which}" if archs else f"; for {which}"
-        print(f"yolact: torch {version} at {torch}; CUDA kernels: {'yes' if nvcc else 'no'} ({why})", flush=True)
+            why += f"; {which}"
+        decided = f"yes, for {' '.join(archs) or 'all'}" if nvcc else "no"
+        print(f"yolact: torch {version} at {torch}; CUDA kernels: {decided} ({why})", flush=True)
 
         output = ROOT / "yolact" if self.inplace else Path(self.build_lib).resolve() / "yolact"
         output.mkdir(parents=True, exist_ok=True)

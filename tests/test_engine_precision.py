@@ -13,6 +13,7 @@ from conftest import shared_path
 
 import yolact
 from yolact import mask
+from yolact.engine import choose_dtype, precision
 from yolact.pictures import read_picture
 
 # What may differ from float32, about twice what was seen: share of the detections found again (same class, IoU of the
@@ -105,3 +106,31 @@ def test_float32_finds_the_same_as_the_models_own_modules() -> None:
             assert ious.max() > 0.999 or mask.area(eager.rles[one]) < 100
             count += 1
     assert count > 50
+
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+SAPPHIRE_RAPIDS = "processor\t: 0\nflags\t\t: fpu sse2 avx2 avx512f avx512_bf16 amx_bf16 amx_tile\n\nprocessor\t: 1\n"
+COOPER_LAKE = "flags\t\t: fpu avx512f avx512_bf16\n"
+SKYLAKE = "flags : fpu avx512f avx512vl\nvmx flags\t: avx512_bf16\n"
+GRAVITON = "Features\t: fp asimd bf16 i8mm\n"
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "device", "expected"),
+    [
+        (SAPPHIRE_RAPIDS, CPU, torch.bfloat16),
+        (COOPER_LAKE, CPU, torch.bfloat16),
+        (SKYLAKE, CPU, torch.float32),
+        (GRAVITON, CPU, torch.float32),  # nobody has measured it there
+        ("", CPU, torch.float32),
+        (SKYLAKE, GPU, torch.float16),
+    ],
+)
+def test_auto_is_what_the_device_gains_by(
+    cpuinfo: str, device: torch.device, expected: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "_processor_flags", lambda: precision.flags_in(cpuinfo))
+    assert choose_dtype("auto", device, torch.float32) == expected
+    assert choose_dtype("fp32", device, torch.float32) == torch.float32
+    assert choose_dtype("auto", device, torch.bfloat16) == torch.bfloat16, "weights that are half already"
+    assert choose_dtype("auto", device, torch.float64) == expected

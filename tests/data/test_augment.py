@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import torch
+from discs import GREY, STRONG, bounds, disc, disc_data_set, equal
 
 from yolact import mask
 from yolact.data import augment
@@ -17,52 +17,11 @@ from yolact.data.coco import CocoDataset
 from yolact.data.records import Picture, Truth
 from yolact.data.render import Sample, render, window_to_size
 from yolact.data.samples import SampleStream
-from yolact.errors import UserError
-
-STRONG = Augmentation(rotation=20.0, mosaic=0.4, copy_paste=0.4)
-GREY = (127.0, 127.0, 127.0)
-
-
-def disc(cx: float, cy: float, radius: float) -> np.ndarray:
-    turn = np.linspace(0, 2 * np.pi, 60, endpoint=False)
-    return np.stack([cx + radius * np.cos(turn), cy + radius * np.sin(turn)], 1)
-
-
-def make_picture(path: Path, id: int, rng: np.random.Generator) -> Picture:
-    """A picture whose objects are discs, each of one colour on black: polygons, and one RLE crowd."""
-    height, width = int(rng.integers(60, 120)), int(rng.integers(60, 120))
-    pixels = np.zeros((height, width, 3), np.uint8)
-    truths = []
-    for label in range(3):
-        radius = rng.uniform(8, 20)
-        cx, cy = rng.uniform(radius, width - radius), rng.uniform(radius, height - radius)
-        ys, xs = np.mgrid[:height, :width] + 0.5
-        inside = (xs - cx) ** 2 + (ys - cy) ** 2 < radius**2
-        pixels[inside] = (0, 0, 0)
-        pixels[inside, label] = 255
-        segmentation: object = [disc(cx, cy, radius)]
-        if label == 2:
-            segmentation = mask.encode(inside)
-        box = np.array((cx - radius, cy - radius, cx + radius, cy + radius), np.float32)
-        truths.append(Truth(box, label, segmentation, crowd=label == 2))
-    cv2.imwrite(str(path), pixels[..., ::-1])
-    return Picture(id, path, height, width, tuple(truths))
 
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> CocoDataset:
-    rng = np.random.default_rng(0)
-    pictures = tuple(make_picture(tmp_path / f"{i}.png", i, rng) for i in range(4))
-    return CocoDataset(Path("squares.json"), pictures, ("r", "g", "b"), (1, 2, 3))
-
-
-def equal(a: Sample, b: Sample) -> bool:
-    return all(np.array_equal(getattr(a, name), getattr(b, name)) for name in vars(a))
-
-
-def bounds(mask: np.ndarray) -> np.ndarray:
-    ys, xs = np.nonzero(mask)
-    return np.array((xs.min(), ys.min(), xs.max() + 1, ys.max() + 1))
+    return disc_data_set(tmp_path)
 
 
 def test_boxes_are_tight_around_their_masks(dataset: CocoDataset) -> None:
@@ -95,50 +54,6 @@ def test_masks_lie_on_their_objects(dataset: CocoDataset) -> None:
                 shares.append((sample.image[alone][:, label] > 127).mean())
     assert len(shares) > 100
     assert np.quantile(shares, 0.05) > 0.9
-
-
-def test_a_seed_fixes_every_sample(dataset: CocoDataset) -> None:
-    a, b = (SampleStream(dataset, 64, STRONG, GREY, seed=5) for _ in range(2))
-    for position in (11, 0, 7):
-        assert equal(a[position], b[position]), "whatever was asked for before"
-    assert not np.array_equal(a[0].image, SampleStream(dataset, 64, STRONG, GREY, seed=6)[0].image)
-
-
-def test_truths_below_the_least_size_are_left_out(dataset: CocoDataset) -> None:
-    everything = SampleStream(dataset, 32, Augmentation.none(), GREY, seed=0)
-    sides = [(s.boxes[:, 2:] - s.boxes[:, :2]).min(axis=1) for s in map(everything.__getitem__, range(len(dataset)))]
-    least = float(np.median(np.concatenate(sides)))
-    stream = SampleStream(dataset, 32, Augmentation.none(), GREY, seed=0, min_truth_size=least)
-    kept = [len(stream[position].labels) for position in range(len(dataset))]
-    assert kept == [int((side >= least).sum()) for side in sides]
-    assert 0 < sum(kept) < sum(map(len, sides))
-
-
-def test_workers_draw_the_same_samples(dataset: CocoDataset) -> None:
-    alone = SampleStream(dataset, 64, STRONG, GREY, seed=5)
-    loader = torch.utils.data.DataLoader(
-        SampleStream(dataset, 64, STRONG, GREY, seed=5), batch_size=None, sampler=range(3, 13), num_workers=2
-    )
-    for position, sample in enumerate(loader, 3):
-        assert equal(sample, alone[position])
-
-
-def test_an_epoch_shows_every_picture_once(dataset: CocoDataset) -> None:
-    stream = SampleStream(dataset, 32, Augmentation.none(), GREY, seed=0)
-    for epoch in range(3):
-        shown = [stream[4 * epoch + i].image.tobytes() for i in range(4)]
-        assert len(set(shown)) == 4
-
-
-def test_without_augmentation_a_picture_is_only_resized(dataset: CocoDataset) -> None:
-    picture = dataset.pictures[0]
-    pixels = picture.read()
-    sample = render(picture, pixels, window_to_size((0, 0, picture.width, picture.height), (80, 64)), (80, 64))
-    resized = cv2.resize(pixels, (64, 80), interpolation=cv2.INTER_LINEAR)
-    difference = np.abs(sample.image.astype(int) - resized)
-    assert difference.max() <= 6, "OpenCV warps with coordinates rounded to 1/32 of a pixel"
-    scale = np.array((64 / picture.width, 80 / picture.height) * 2)
-    np.testing.assert_allclose(sample.boxes, np.stack([t.box for t in picture.truths]) * scale, rtol=1e-5)
 
 
 def shown_alone(tmp_path: Path) -> CocoDataset:
@@ -320,34 +235,3 @@ def test_distortion_is_seeded_and_can_be_off() -> None:
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
     assert not np.array_equal(first, image)
-
-
-def stream_of(dataset: CocoDataset, **options: object) -> SampleStream:
-    return SampleStream(dataset, 48, STRONG, GREY, seed=4, **options)
-
-
-def test_another_picture_stands_for_one_that_does_not_read(dataset: CocoDataset) -> None:
-    expected = [stream_of(dataset)[position] for position in range(24)]
-    bad = dataset.pictures[1]
-    bad.path.write_bytes(b"")
-    stream = stream_of(dataset, on_fault="skip")
-    samples = [stream[position] for position in range(24)]
-    again = stream_of(dataset, on_fault="skip")
-    assert all(equal(again[position], samples[position]) for position in (17, 3, 23, 8)), "in any order"
-    touched = [bool(sample.unreadable) for sample in samples]
-    assert 0 < sum(touched) < 24
-    for sample, before in zip(samples, expected, strict=True):
-        if sample.unreadable:
-            assert all(line == f"{bad.path}: the file is empty" for line in sample.unreadable)
-        else:
-            assert equal(sample, before), "what has nothing to do with it stays as it was"
-    position = touched.index(True)
-    with pytest.raises(UserError, match=r"1\.png: the file is empty$"):
-        stream_of(dataset)[position]
-
-
-def test_a_data_set_of_which_nothing_reads_is_an_error(dataset: CocoDataset) -> None:
-    for picture in dataset.pictures:
-        picture.path.write_bytes(b"")
-    with pytest.raises(UserError, match=r"png: the file is empty$"):
-        stream_of(dataset, on_fault="skip")[0]

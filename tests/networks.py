@@ -1,0 +1,47 @@
+"""Small models, and how far two networks are apart."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import yolact
+from yolact.config import get_config
+from yolact.structures import RawOutputs
+
+
+def create(name: str = "yolact_lite0", size: int = 64, seed: int = 0) -> yolact.Model:
+    """A small network whose batch norms have statistics, scales and shifts worth folding."""
+    random = torch.Generator().manual_seed(seed)
+    torch.manual_seed(seed)
+    model = yolact.Model(replace(get_config(name), size=size).with_num_classes(2))
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for tensor, low in ((module.running_mean, -0.2), (module.running_var, 0.8), (module.bias, -0.2)):
+                tensor.data.uniform_(low, low + 0.4, generator=random)
+            module.weight.data.uniform_(0.6, 1.2, generator=random)
+    return model.eval()
+
+
+def images(batch: int = 1, size: int = 64, seed: int = 0) -> Tensor:
+    return torch.randn(batch, 3, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+def picture(seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+
+
+def distance(found: RawOutputs, expected: RawOutputs) -> float:
+    """The largest difference of any output, in units of that output's largest value."""
+    tensors = [(getattr(found, f.name).float(), getattr(expected, f.name)) for f in fields(RawOutputs)]
+    return max(((a - b).abs().max() / b.abs().max()).item() for a, b in tensors)
+
+
+ROUNDING = 2e-5  # float32: folding and another order of sums, through up to a hundred layers
+
+
+def scores(model: yolact.Model) -> Tensor:
+    return model.predict(picture(), score_threshold=0)[0].scores
