@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -80,3 +81,28 @@ def gpu() -> torch.device:
     if reason := why_no_gpu():
         skip_or_fail("gpu", reason)
     return torch.device("cuda")
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A file of random weights for two classes, which find something everywhere."""
+    import yolact
+    from yolact.models.checkpoint import save_checkpoint
+
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "ours.pth"
+    save_checkpoint(path, yolact.create("yolact_lite0", num_classes=2))
+    return str(path)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, empty but for pictures/2.png, pictures/10.jpg and a COCO file name in it."""
+    from yolact.pictures import write_picture
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pictures").mkdir()
+    for seed, name in enumerate(("2.png", "10.jpg", "000000005001.jpg")):
+        picture = np.random.default_rng(seed).integers(0, 256, (40 + seed, 60, 3), dtype=np.uint8)
+        write_picture(tmp_path / "pictures" / name, picture)
+    return tmp_path
