@@ -28,8 +28,7 @@ PAGES = sorted(
 )
 SHELL = ("sh", "console")  # commands alone; or after "$ ", with what they print
 PYTHON = ("python", "pycon")
-PLAIN = ("text", "cpp", "cmake", "json")  # to look at: drawings, and code that is compiled elsewhere
-LANGUAGES = {*SHELL, *PYTHON, *PLAIN}
+LANGUAGES = {*SHELL, *PYTHON, "text"}  # others cannot be run, and say why
 NOT_RUN = re.compile(r"<!-- not run: (.+?) -->")
 SAME = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 

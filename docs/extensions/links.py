@@ -8,7 +8,9 @@ from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlsplit
 
 from sphinx.application import Sphinx
-from sphinx.errors import SphinxError
+from sphinx.util.logging import getLogger
+
+LOGGER = getLogger(__name__)
 
 
 class Page(HTMLParser):
@@ -48,8 +50,9 @@ def faults(site: Path) -> Iterator[str]:
 
 
 def check(app: Sphinx, exception: Exception | None) -> None:
-    if exception is None and app.builder.name == "html" and (found := list(faults(Path(app.outdir)))):
-        raise SphinxError("\n".join(found))
+    if exception is None and app.builder.name == "html":
+        for fault in faults(Path(app.outdir)):
+            LOGGER.warning(fault)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
