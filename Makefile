@@ -6,10 +6,12 @@ PIP = $(PYTHON) -m pip install --quiet --disable-pip-version-check
 CLANG_FORMAT = $(PYTHON) -c 'import clang_format, sys; sys.exit(clang_format.clang_format())'
 STAMPS = build/stamps/$(subst /,_,$(PYTHON))
 NATIVE = $(wildcard csrc/*/*.cpp csrc/*/*.h csrc/*/*.cu csrc/*/*.cuh cmake/*) CMakeLists.txt setup.py pyproject.toml
-CXX_SOURCES = $(wildcard csrc/*/*.cpp csrc/*/*.h csrc/*/*.cu csrc/*/*.cuh tests/csrc/*.cpp tests/csrc/*.h tests/instructions/*.cpp)
+PACKAGE = $(shell find yolact -type f -not -name '*.so' -not -name '*.pyc' -not -name _build_info.json)
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' yolact/__init__.py)
+CXX_SOURCES = $(wildcard cmake/*.cpp csrc/*/*.cpp csrc/*/*.h csrc/*/*.cu csrc/*/*.cuh tests/csrc/*.cpp tests/csrc/*.h tests/instructions/*.cpp)
 SANITIZE = build/sanitize
 SIMT = build/simt
-CUDA = build/cuda
+WHEEL = build/wheel
 TORCH_CUDA = build/venv-torch-2.11
 INTEGRATION_TESTS = YOLACT_REQUIRE=integrations,$(YOLACT_REQUIRE) OMP_WAIT_POLICY=PASSIVE $(TORCH_CUDA)/bin/python -m pytest
 TORCH_DIR = $$($(PYTHON) -c 'import torch, os; print(os.path.dirname(torch.__file__))')
@@ -19,7 +21,7 @@ HAS_NVCC := $(shell command -v $${CUDACXX:-nvcc})
 WANTS_TORCH_CUDA := $(findstring torch-cuda,$(YOLACT_REQUIRE))
 WANTS_BROWSER := $(findstring browser,$(YOLACT_REQUIRE))
 
-.PHONY: help demo test lint format docs test-cpp test-python build build-simt build-cuda venv-torch-cuda browser test-integrations test-integrations-newest bench bench-gpu instructions mutants clean
+.PHONY: help demo test lint format docs test-cpp test-python build build-simt wheel release-check venv-torch-cuda browser test-integrations test-integrations-newest bench bench-gpu instructions mutants clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -49,7 +51,7 @@ docs: $(STAMPS)/dev  ## the site, into build/docs; a warning or a broken link is
 	$(PYTHON) -m sphinx --quiet --fail-on-warning --keep-going --fresh-env --builder html docs build/docs
 
 # Threads that wait give their core up: on a machine with other work that is many times as fast.
-test-python: build-simt $(if $(HAS_NVCC),build-cuda) $(if $(WANTS_TORCH_CUDA),venv-torch-cuda) $(if $(WANTS_BROWSER),browser)  ## pytest
+test-python: build-simt $(if $(HAS_NVCC),wheel) $(if $(WANTS_TORCH_CUDA),venv-torch-cuda) $(if $(WANTS_BROWSER),browser)  ## pytest
 	OMP_WAIT_POLICY=PASSIVE $(PYTHON) -m pytest
 
 build-simt: $(STAMPS)/dev  ## the CUDA kernels for the CPU, as operators, for the tests
@@ -57,11 +59,18 @@ build-simt: $(STAMPS)/dev  ## the CUDA kernels for the CPU, as operators, for th
 	  -DYOLACT_OUTPUT_DIR=$(CURDIR)/$(SIMT)/lib
 	$(PYTHON) -m cmake --build $(SIMT) --parallel $(JOBS)
 
-build-cuda: $(STAMPS)/dev  ## the CUDA kernels for every architecture, by nvcc; prints what each uses
-	$(PYTHON) -m cmake -S . -B $(CUDA) -DYOLACT_CUDA=ON -DYOLACT_TORCH_OPS=ON -DYOLACT_WERROR=ON \
-	  -DYOLACT_TORCH_DIR=$(TORCH_DIR) -DYOLACT_OUTPUT_DIR=$(CURDIR)/$(CUDA)/lib
-	$(PYTHON) -m cmake --build $(CUDA) --parallel $(JOBS)
-	$(PYTHON) -m tools.kernel_table $(CUDA)/lib/_C.so
+wheel: $(WHEEL)/installed  ## the sdist and its wheel with CUDA kernels for every architecture, into dist/; what each kernel uses
+	$(PYTHON) -m tools.kernel_table $(WHEEL)/yolact/_C.so
+
+# Installed beside the tree, so that the tests take what is in the wheel, under one torch and another.
+$(WHEEL)/installed: $(STAMPS)/dev $(NATIVE) $(PACKAGE) MANIFEST.in README.md tools/wheels.py
+	$(PYTHON) -m tools.wheels
+	rm -rf $(WHEEL)
+	$(PIP) --no-deps --no-index --find-links dist --only-binary yolact --no-compile --target $(WHEEL) yolact==$(VERSION)
+	@touch $@
+
+release-check: $(STAMPS)/dev  ## whether what is in dist/ may be released (RELEASING.md)
+	$(PYTHON) -m tools.release
 
 browser:  ## Debian's Chromium without a window, for the tests of reports, where there is no browser; asks for root
 	@for name in chromium-headless-shell chromium chromium-browser google-chrome; do \

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
 OLDEST_TORCH = (2, 11)
@@ -115,6 +116,15 @@ def decide_archs(nvcc: Nvcc) -> tuple[list[str], str]:
     return archs, "the GPUs present" if archs else "no GPU is present"
 
 
+class CleanBuild(build_py):
+    """Begins with an empty folder: a wheel holds nothing that an earlier one left behind."""
+
+    def run(self) -> None:
+        if not self.editable_mode:
+            shutil.rmtree(self.build_lib, ignore_errors=True)
+        super().run()
+
+
 class CMakeBuild(build_ext):
     """Builds both native modules with one CMake configuration."""
 
@@ -141,7 +151,7 @@ class CMakeBuild(build_ext):
 
         output = ROOT / "yolact" if self.inplace else Path(self.build_lib).resolve() / "yolact"
         output.mkdir(parents=True, exist_ok=True)
-        build = ROOT / "build" / f"cmake-{sys.implementation.cache_tag}"
+        build = ROOT / "build/cmake"  # one for every Python: of the objects, few ask which it is
         self.cmake(build, output, torch, nvcc, archs)
         built_for = re.search(r"^YOLACT_CUDA_ARCHS:\w+=(.*)$", (build / "CMakeCache.txt").read_text(), re.M)
         info = {
@@ -187,7 +197,7 @@ class CMakeBuild(build_ext):
 if __name__ == "__main__":
     setup(
         ext_modules=[Extension("yolact._C", sources=[]), Extension("yolact._mask", sources=[])],
-        cmdclass={"build_ext": CMakeBuild},
+        cmdclass={"build_ext": CMakeBuild, "build_py": CleanBuild},
         # Only where no torch is found does the build environment fetch one, to compile against its headers.
         setup_requires=[] if find_torch() else ["torch>=2.11"],
     )

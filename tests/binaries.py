@@ -10,7 +10,8 @@ from pathlib import Path
 from conftest import ROOT, skip_or_fail
 
 OPERATORS = ROOT / "yolact/_C.so"
-CUDA_BUILD = ROOT / "build/cuda/lib/_C.so"
+WHEEL = ROOT / "build/wheel"  # as `make wheel` installs it
+CUDA_BUILD = WHEEL / "yolact/_C.so"
 
 
 def told_by(tool: str, *arguments: str | Path) -> str:

@@ -1,17 +1,28 @@
-"""Runs in a Python of its own, whatever torch that has: tells, as JSON, how the package on its path fares there."""
+"""Runs in a Python of its own, whatever torch that has: tells, as JSON, how the package on its path fares there.
+
+python tests/one_binary.py PICTURE
+"""
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
-import torch
 
-from yolact import mask, ops
-from yolact.errors import UserError
-from yolact.ops import reference
-from yolact.predictor import find_device
+from yolact import mask
+
+MASK_WITHOUT_TORCH = mask.area([mask.encode(np.eye(3, dtype=np.uint8, order="F"))]) == 3 and "torch" not in sys.modules
+
+import torch  # noqa: E402
+
+import yolact  # noqa: E402
+from yolact import doctor, ops  # noqa: E402
+from yolact.errors import UserError  # noqa: E402
+from yolact.ops import reference  # noqa: E402
+from yolact.predictor import find_device  # noqa: E402
 
 
 def error_of(call: Callable[[], object]) -> str:
@@ -67,6 +78,12 @@ def right_operators() -> dict[str, bool]:
     }
 
 
+def found(picture: str) -> list[str]:
+    """What the bundled model sees."""
+    weights = Path(yolact.__file__).parent / "weights/yolact_lite0_dogcat.pth"
+    return yolact.load(weights).predict(picture, score_threshold=0.5)[0].names
+
+
 def main() -> None:
     names = [name for name in torch._C._dispatch_get_all_op_names() if name.startswith("yolact::")]
     print(
@@ -83,6 +100,9 @@ def main() -> None:
                     if torch._C._dispatch_has_kernel_for_dispatch_key(name, "CUDA")
                 ),
                 "right": right_operators(),
+                "mask_without_torch": bool(MASK_WITHOUT_TORCH),
+                "found": found(sys.argv[1]),
+                "doctor": {finding.subject: f"{finding.state}: {finding.detail}" for finding in doctor.examine()},
                 "stream_error": error_of(lambda: torch.ops.yolact.current_stream(0)),
                 "device_error": error_of(lambda: find_device("cuda")),
             }

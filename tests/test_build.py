@@ -16,7 +16,7 @@ from conftest import ROOT, skip_or_fail
 @pytest.mark.parametrize("path", [OPERATORS, CUDA_BUILD], ids=["as installed", "with CUDA"])
 def test_operators_use_the_stable_abi_alone(path):
     if not path.exists():
-        skip_or_fail("nvcc", f"the CUDA kernels are not built ({path}): make build-cuda, where nvcc is")
+        skip_or_fail("nvcc", f"the CUDA kernels are not built ({path}): make wheel, where nvcc is")
     symbols = [symbol for symbol in undefined_symbols(path) if "@" not in symbol]  # a version: the C or C++ library's
     from_torch = [symbol for symbol in symbols if re.match(r"(aoti_torch|torch)_\w+$", symbol)]
     assert from_torch, "the operators must need something of torch"

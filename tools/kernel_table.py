@@ -1,6 +1,6 @@
 """Prints what every CUDA kernel of a compiled object uses on each architecture; fails on a spill or a stack frame.
 
-python -m tools.kernel_table build/cuda/lib/_C.so
+python -m tools.kernel_table build/wheel/yolact/_C.so
 """
 
 from __future__ import annotations

@@ -1,33 +1,37 @@
-"""What `make build-cuda` makes: every architecture in it, and one binary for torches with CUDA and without."""
+"""What `make wheel` makes: all that it should hold, every architecture, one wheel for torches with CUDA and without."""
 
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
 import torch
-from binaries import CUDA_BUILD, needs, undefined_symbols
+from binaries import CUDA_BUILD, WHEEL, needs, undefined_symbols
 from conftest import ROOT, skip_or_fail
 
-from tools import kernel_table
+from tools import kernel_table, release
 
 TORCH_CUDA = ROOT / "build/venv-torch-2.11/bin/python"
 
 
 @pytest.fixture(scope="module")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the package as it is here, but with the operators as nvcc built them."""
+def package() -> Path:
+    """A folder with the package as pip installs it from the wheel."""
     if not CUDA_BUILD.exists():
-        skip_or_fail("nvcc", f"the CUDA kernels are not built ({CUDA_BUILD}): make build-cuda, where nvcc is")
-    folder = tmp_path_factory.mktemp("package")
-    ignored = shutil.ignore_patterns("_C.so", "weights", "__pycache__")
-    shutil.copytree(ROOT / "yolact", folder / "yolact", ignore=ignored)
-    shutil.copy(CUDA_BUILD, folder / "yolact")
-    return folder
+        skip_or_fail("nvcc", f"the wheel is not built ({WHEEL}): make wheel, where nvcc is")
+    return WHEEL
+
+
+def tracked(*below: str) -> set[str]:
+    """The files that git has there."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("this is no checkout")
+    told = subprocess.run(["git", "ls-files", *below], cwd=ROOT, capture_output=True, text=True, check=True)
+    return set(told.stdout.splitlines())
 
 
 def run(python: str | Path, package: Path, *command: str | Path) -> subprocess.CompletedProcess[str]:
@@ -37,17 +41,53 @@ def run(python: str | Path, package: Path, *command: str | Path) -> subprocess.C
 
 def fare(python: str | Path, package: Path) -> dict:
     """What tests/one_binary.py tells of the package under that Python's torch."""
-    done = run(python, package, ROOT / "tests/one_binary.py")
+    done = run(python, package, ROOT / "tests/one_binary.py", ROOT / "docs/demo.jpg")
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert Path(told["package"]).is_relative_to(package)
     return told
 
 
-def check_operators(told: dict) -> None:
+def check(told: dict) -> None:
+    """All that works without a GPU, under any torch."""
     operators = [name for name in told["operators"] if name != "current_stream"]
     assert told["right"] == dict.fromkeys(operators, True)
     assert told["cuda_operators"] == operators
+    assert told["mask_without_torch"]
+    assert told["found"] == ["cat"], "by the bundled model"
+    assert told["doctor"]["yolact"].startswith(f"ok: {release.Release().version} in {WHEEL}")
+    assert told["doctor"]["CUDA kernels"].startswith("ok: built for 75-real ")
+    assert told["doctor"]["operators, cuda"] == f"ok: {len(operators)} of {len(operators)}"
+    assert not [finding for finding in told["doctor"].values() if finding.startswith("bad")]
+
+
+def test_wheel_holds_the_package_and_nothing_else(package):
+    installed = {path.relative_to(package).as_posix() for path in package.rglob("*") if path.is_file()}
+    info = f"yolact-{release.Release().version}.dist-info"
+    (module,) = package.glob("yolact/_mask.*.so")
+    built = {"yolact/_C.so", f"yolact/{module.name}", "yolact/_build_info.json"}
+    assert {name for name in installed if name.startswith("yolact/")} == tracked("yolact") | built
+    others = {name.partition("/")[0] for name in installed if not name.startswith("yolact/")}
+    assert others == {info, "bin", "installed"}
+    assert f"{info}/licenses/LICENSE" in installed
+    for name in tracked("yolact"):
+        assert (package / name).read_bytes() == (ROOT / name).read_bytes(), f"{name} changed: make wheel"
+
+
+def test_wheel_is_stripped_of_symbols(package):
+    for path in package.glob("yolact/*.so"):
+        told = subprocess.run(["nm", path], capture_output=True, text=True)
+        assert "no symbols" in told.stderr, path
+
+
+def test_sdist_holds_what_git_tracks(package):
+    with tarfile.open(release.Release().sdist) as archive:
+        held = {member.name.partition("/")[2]: member for member in archive.getmembers() if member.isfile()}
+        made = {name for name in held if name in ("PKG-INFO", "setup.cfg") or name.startswith("yolact.egg-info/")}
+        left_out = {name for name in tracked() if name.startswith((".ci/", ".gitignore"))}
+        assert held.keys() - made == tracked() - left_out
+        for name in ("csrc/torch/schema.cpp", "cmake/manylinux.cpp", "tests/conftest.py"):
+            assert archive.extractfile(held[name]).read() == (ROOT / name).read_bytes()
 
 
 def test_every_kernel_is_built_for_every_architecture(package):
@@ -90,7 +130,7 @@ def test_the_binary_needs_nothing_of_cuda(package):
 def test_it_runs_under_this_torch(package):
     told = fare(sys.executable, package)
     assert told["torch"] == torch.__version__
-    check_operators(told)
+    check(told)
     if told["cuda"] is None:
         assert "it has no CUDA stream to run on; install a CUDA build" in told["stream_error"]
         assert told["device_error"] == (
@@ -105,7 +145,7 @@ def test_it_runs_under_the_cuda_build_of_the_oldest_torch(package):
     told = fare(TORCH_CUDA, package)
     assert told["torch"].startswith("2.11.0")
     assert told["cuda"] is not None
-    check_operators(told)
+    check(told)
     if told["gpus"] == 0:
         # The symbol resolved: the answer is that of torch's CUDA part.
         assert "torch has no current stream on cuda:0" in told["stream_error"]
