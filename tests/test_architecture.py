@@ -40,10 +40,11 @@ ALLOWED = {
     "evaluation": ANYBODY | {"ops", "data", "instances", "predictor", "pictures", "video", "mask", "distributed"},
     "train": ANYBODY | {"ops", "models", "data", "evaluation", "predictor", "mask", "pictures", "distributed"},
     "integrations": ANYBODY | {"ops", "models", "instances", "predictor", "mask"},
-    "export": ANYBODY | {"ops", "models", "instances", "predictor"},
+    "export": ANYBODY | {"ops", "models", "engine", "predictor", "pictures"},
     "doctor": {"errors", "devices"},
     "demo": ANYBODY | {"instances", "predictor", "pictures", "run"},
-    "bench": ANYBODY | {"ops", "models", "engine", "instances", "predictor", "pictures", "mask", "devices", "demo"},
+    "bench": ANYBODY
+    | {"ops", "models", "engine", "export", "instances", "predictor", "pictures", "mask", "devices", "demo"},
 }
 
 

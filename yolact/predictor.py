@@ -151,7 +151,7 @@ class Model(Yolact):
         with torch.autocast(images.device.type, enabled=False):  # the precision asked for, whatever surrounds this
             raw = network(images)  # deltas, logits, coefficients [B, P, .], priors [P, 4], prototypes [B, h, w, K]
         found = self.detect(raw, **detect_options)  # boxes [B, D, 4], label, score, prior [B, D], count [B]
-        return self._rows(raw, found, sizes, score_threshold)  # the same, boxes in pixels, coefficients [B, D, K]
+        return self.rows(raw, found, sizes, score_threshold)  # the same, boxes in pixels, coefficients [B, D, K]
 
     def choose_threads(self) -> None:
         """Find torch's number of threads on the first batches to come, and leave it at the fastest; not for a GPU.
@@ -184,7 +184,7 @@ class Model(Yolact):
     ) -> list[Instances]:
         """What scores above the threshold in each picture, with what its masks are made from."""
         sizes = torch.tensor([picture.shape[:2] for picture in pictures]).to(found.boxes.device)
-        rows = self._rows(raw, found, sizes, score_threshold)
+        rows = self.rows(raw, found, sizes, score_threshold)
         return self._make([torch.from_numpy(picture) for picture in pictures], rows)
 
     def _resized(self, pictures: list[Tensor]) -> list[Tensor]:
@@ -199,13 +199,14 @@ class Model(Yolact):
         images = [ops.preprocess(given, self.config.size, how.mean, how.std) for given in pictures]
         return (images[0] if len(images) == 1 else torch.cat(images)).to(next(self.parameters()).dtype)
 
-    def _rows(
+    def rows(
         self,
         raw: RawOutputs,
         found: Detections,
         sizes: Tensor,  # [B, 2] int64, (H, W)
         score_threshold: float,
     ) -> Rows:
+        """What scores above the threshold, boxes in pixels, with what masks are made from; no wait for the device."""
         kept = found.label >= 0  # [B, D], rows that hold something
         if score_threshold > 0:
             kept = kept & (found.score > score_threshold)

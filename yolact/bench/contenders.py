@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 
 from yolact.bench import eager
 from yolact.config import DetectOptions
+from yolact.export import export_onnx
 from yolact.instances import Instances
 from yolact.models.yolact import Yolact
 from yolact.pictures import read_picture
@@ -159,7 +159,7 @@ class Tensors(nn.Module):
     def __init__(self, model: Yolact):
         super().__init__()
         self.model = model
-        self.eval()  # exporters leave all in the mode in which they find this
+        self.eval()
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         raw = self.model(images)
@@ -188,22 +188,14 @@ def onnx_runtime(model: Yolact, threads: int, folder: Path) -> Contender:
     file = folder / f"{model.config.name}.onnx"
     start = time.perf_counter()
     if not file.exists():
-        _export(model, file)
+        export_onnx(model, file, detections=False, check=False)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
 
+    outputs = ("box_deltas", "class_logits", "mask_coefficients", "prototypes")
+
     def network(images: Tensor) -> tuple[Tensor, ...]:
-        return tuple(torch.from_numpy(array) for array in session.run(None, {"images": images.numpy()}))
+        return tuple(torch.from_numpy(array) for array in session.run(outputs, {"images": images.numpy()}))
 
     return original("ONNX Runtime", model, network, time.perf_counter() - start)
-
-
-def _export(model: Yolact, file: Path) -> None:
-    images = torch.zeros(1, 3, model.config.size, model.config.size)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of shapes that the configuration fixes
-        # By tracing, which takes a second where torch.export takes ten: ONNX Runtime is as fast with either's file.
-        torch.onnx.export(
-            Tensors(model), (images,), file, input_names=["images"], dynamic_axes={"images": {0: "batch"}}, dynamo=False
-        )

@@ -13,6 +13,7 @@ from yolact import __version__
 from yolact.cli._bench import bench
 from yolact.cli._data import data
 from yolact.cli._evaluate import evaluate
+from yolact.cli._export import export
 from yolact.cli._look import look
 from yolact.cli._options import FAULT
 from yolact.cli._predict import demo, predict
@@ -41,7 +42,7 @@ def doctor() -> None:
     click.get_current_context().exit(main())
 
 
-for command in (demo, predict, evaluate, report, look, stability, train, data, bench):
+for command in (demo, predict, evaluate, report, look, stability, train, export, data, bench):
     cli.add_command(command)
 
 

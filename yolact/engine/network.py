@@ -36,14 +36,15 @@ Network = Callable[[Tensor], RawOutputs]  # [B, 3, S, S] preprocessed
 _Layer = Callable[[Tensor], Tensor]
 
 
-def lean_network(model: Yolact, dtype: torch.dtype) -> Network:
+def lean_network(model: Yolact, dtype: torch.dtype, *, portable: bool = False) -> Network:
     """What `model.eval()` computes, with batch norm folded into the convolutions and channels last.
 
     Args:
         model: `is_plain` holds for it. Its weights are read now and at the first batch of another size.
         dtype: of weights, activations and outputs; the priors stay float32.
+        portable: whether it keeps to torch's public functions, for whoever exports it.
     """
-    fused = model.priors.device.type == "cpu" and onednn_fuses(dtype)
+    fused = not portable and model.priors.device.type == "cpu" and onednn_fuses(dtype)
     unit: Unit = partial(OneDnnConvolution if fused else PlainConvolution, dtype=dtype)
     backbone = _BACKBONES[type(model.backbone)](model.backbone, unit)
     pyramid = _pyramid(model.fpn, unit)
