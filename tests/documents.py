@@ -21,11 +21,7 @@ from markdown_it import MarkdownIt
 from yolact.cli import cli, main
 
 INTEGRATIONS = ROOT / "docs/integrations"  # tests/integrations runs them, beside the libraries
-PAGES = sorted(
-    path
-    for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
-    if path.parent != INTEGRATIONS
-)
+PAGES = sorted(path for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")] if path.parent != INTEGRATIONS)
 SHELL = ("sh", "console")  # commands alone; or after "$ ", with what they print
 PYTHON = ("python", "pycon")
 LANGUAGES = {*SHELL, *PYTHON, "text"}  # others cannot be run, and say why
