@@ -20,6 +20,9 @@ JOBS := $(shell nproc)
 HAS_NVCC := $(shell command -v $${CUDACXX:-nvcc})
 WANTS_TORCH_CUDA := $(findstring torch-cuda,$(YOLACT_REQUIRE))
 WANTS_BROWSER := $(findstring browser,$(YOLACT_REQUIRE))
+WANTS_INTEGRATIONS := $(findstring integrations,$(YOLACT_REQUIRE))
+PYTEST_NEEDS = build-simt $(if $(HAS_NVCC),wheel) $(if $(WANTS_TORCH_CUDA),venv-torch-cuda) \
+  $(if $(WANTS_BROWSER),browser) $(if $(WANTS_INTEGRATIONS),test-integrations)
 
 .PHONY: help demo test lint format docs test-cpp test-python build build-simt wheel release-check venv-torch-cuda browser test-integrations test-integrations-newest bench bench-gpu instructions mutants clean
 
@@ -51,8 +54,8 @@ docs: $(STAMPS)/dev  ## the site, into build/docs; a warning or a broken link is
 	$(PYTHON) -m sphinx --quiet --fail-on-warning --keep-going --fresh-env --builder html docs build/docs
 
 # Threads that wait give their core up: on a machine with other work that is many times as fast.
-test-python: build-simt $(if $(HAS_NVCC),wheel) $(if $(WANTS_TORCH_CUDA),venv-torch-cuda) $(if $(WANTS_BROWSER),browser)  ## pytest
-	OMP_WAIT_POLICY=PASSIVE $(PYTHON) -m pytest
+test-python: $(PYTEST_NEEDS)  ## pytest
+	OMP_WAIT_POLICY=PASSIVE $(PYTHON) -m pytest $(if $(WANTS_INTEGRATIONS),--ignore=tests/integrations)
 
 build-simt: $(STAMPS)/dev  ## the CUDA kernels for the CPU, as operators, for the tests
 	$(PYTHON) -m cmake -S . -B $(SIMT) -DYOLACT_SIMT=ON -DYOLACT_WERROR=ON -DYOLACT_TORCH_DIR=$(TORCH_DIR) \
@@ -85,13 +88,13 @@ $(TORCH_CUDA)/installed: constraints-torch-cuda.txt | $(STAMPS)/torch
 	  torch numpy opencv-python-headless pillow click tqdm
 	@touch $@
 
-test-integrations: $(TORCH_CUDA)/integrations  ## yolact.integrations beside the libraries themselves, of pinned releases
+test-integrations: $(STAMPS)/dev $(TORCH_CUDA)/integrations  ## yolact.integrations beside the libraries themselves, of pinned releases
 	$(INTEGRATION_TESTS) tests/integrations
 	PYTHONPATH=build/ultralytics-pinned $(INTEGRATION_TESTS) tests/integrations/test_ultralytics.py
 
-test-integrations-newest: $(TORCH_CUDA)/integrations  ## the same beside the newest releases
+test-integrations-newest: $(STAMPS)/dev $(TORCH_CUDA)/integrations  ## the same beside the newest releases
 	$(TORCH_CUDA)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
-	  --target build/integrations-newest ultralytics supervision mmdet
+	  --target build/integrations-newest ultralytics supervision mmdet rfdetr transformers tokenizers huggingface-hub
 	PYTHONPATH=build/integrations-newest $(INTEGRATION_TESTS) tests/integrations
 
 # Without dependencies: they would bring another OpenCV over the headless one. The list has them all.

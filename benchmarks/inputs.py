@@ -23,14 +23,33 @@ def ellipses(
     device: torch.device | str = "cpu",
 ) -> Tensor:  # [count, height, width] bool
     """Filled ellipses, each covering about `coverage` of the picture: what a mask usually looks like."""
+    return elliptic_distance(count, height, width, coverage, torch.Generator().manual_seed(seed), device) < 1
+
+
+def mask_logits(count: int, side: int, *, coverage: float = 0.04, seed: int = 0) -> Tensor:  # [count, side, side]
+    """Masks as most networks end with them: of low resolution, positive in an ellipse with a wavy border."""
     generator = torch.Generator().manual_seed(seed)
+    distance = elliptic_distance(count, side, side, coverage, generator).sqrt()
+    waves = F.interpolate(torch.randn(1, count, 12, 12, generator=generator), (side, side), mode="bicubic")[0]
+    return 8 * (1 - distance) + waves
+
+
+def elliptic_distance(
+    count: int,
+    height: int,
+    width: int,
+    coverage: float,
+    generator: torch.Generator,
+    device: torch.device | str = "cpu",
+) -> Tensor:  # [count, height, width]
+    """The square of how far a pixel is from the centre of its ellipse, whose border is at 1."""
     aspect = torch.exp(torch.empty(count, 1, 1).uniform_(-0.7, 0.7, generator=generator)).to(device)
     radius = (coverage / torch.pi) ** 0.5
     radius_x, radius_y = radius * aspect.sqrt(), radius / aspect.sqrt()
     centre_x, centre_y = torch.rand(2, count, 1, 1, generator=generator).to(device)
     x = (torch.arange(width, device=device) + 0.5).view(1, 1, -1) / width
     y = (torch.arange(height, device=device) + 0.5).view(1, -1, 1) / height
-    return ((x - centre_x) / radius_x) ** 2 + ((y - centre_y) / radius_y) ** 2 < 1
+    return ((x - centre_x) / radius_x) ** 2 + ((y - centre_y) / radius_y) ** 2
 
 
 def noise(count: int = 100, height: int = 550, width: int = 550, *, seed: int = 0) -> Tensor:

@@ -12,12 +12,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import shared_path
-from installed import assert_same_masks, installed
+from installed import assert_same_masks, encoded, installed
 from pages import run_example
 from torch import Tensor
 
 import yolact.integrations.ultralytics as fast
-from yolact import mask
 from yolact.errors import UserError
 from yolact.integrations import patching
 
@@ -111,12 +110,6 @@ def test_process_mask_native_is_theirs(accelerated, picture, count):
     assert expected.any()
     rles = fast.process_mask_native_to_rles(prototypes, coefficients, boxes, picture, release=RELEASE)
     assert rles == encoded(found)
-
-
-def encoded(masks: Tensor) -> list[dict[str, object]]:
-    """COCO's dictionaries of [N, H, W], by the encoder that is proven against pycocotools."""
-    rles = mask.encode(np.asfortranarray(masks.bool().permute(1, 2, 0).numpy()))
-    return [{"size": list(rle["size"]), "counts": rle["counts"].decode()} for rle in rles]
 
 
 def test_process_mask_takes_strided_and_half_tensors(accelerated):
