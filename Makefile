@@ -51,7 +51,8 @@ test-cpp: $(STAMPS)/dev  ## the kernels as plain executables under AddressSaniti
 	CTEST_OUTPUT_ON_FAILURE=1 CTEST_PARALLEL_LEVEL=$(JOBS) $(PYTHON) -m cmake --build $(SANITIZE) --target test
 
 docs: $(STAMPS)/dev  ## the site, into build/docs; a warning or a broken link is an error
-	$(PYTHON) -m sphinx --quiet --fail-on-warning --keep-going --fresh-env --builder html docs build/docs
+	rm -rf build/docs
+	$(PYTHON) -m sphinx --quiet --fail-on-warning --keep-going --builder html docs build/docs
 
 # Threads that wait give their core up: on a machine with other work that is many times as fast.
 test-python: $(PYTEST_NEEDS)  ## pytest
