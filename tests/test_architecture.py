@@ -32,7 +32,7 @@ ALLOWED = {
     "predictor": ANYBODY | {"ops", "models", "engine", "instances", "devices"},
     "pipeline": set(),
     "signals": set(),
-    "video": {"errors", "files"},
+    "video": {"errors", "files", "pictures"},
     "look": ANYBODY | {"ops", "instances", "draw"},
     "report": ANYBODY | {"instances", "mask", "draw", "pictures", "data", "evaluation"},
     "run": ANYBODY | {"instances", "predictor", "pictures", "video", "pipeline", "report"},

@@ -166,15 +166,22 @@ def test_as_a_program(folder: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (2, "", "yolact: missing.pth: no such file\n")
 
 
-@pytest.mark.parametrize("command", ["--version", "doctor"])
-def test_output_that_cannot_be_written(command: str) -> None:
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["--version"], "cannot write the output (No space left on device)"),
+        (["doctor"], "cannot write the output (No space left on device)"),
+        (["predict", "pictures", "--json", "-"], "standard output: cannot be written (No space left on device)"),
+    ],
+)
+def test_output_that_cannot_be_written(folder: Path, weights: str, command: list[str], message: str) -> None:
     with open("/dev/full", "w") as full:
         done = subprocess.run(
-            [sys.executable, "-m", "yolact.cli", command],
+            [sys.executable, "-m", "yolact.cli", *command, *(["--weights", weights] if "predict" in command else [])],
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
     assert done.returncode == 2
-    assert done.stderr == "yolact: cannot write the output (No space left on device)\n"
+    assert done.stderr == f"yolact: {message}\n"

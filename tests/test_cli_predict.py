@@ -51,6 +51,18 @@ def test_predict_writes_coco_results(folder: Path, weights: str) -> None:
     assert mask.decode(results[0]["segmentation"]).shape == (40, 60)
 
 
+def test_predict_writes_lines_to_standard_output(
+    folder: Path, weights: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = everything(folder)
+    assert main(["predict", "pictures", "--weights", weights, "--max-detections", "2", "--json", "-"]) == 0
+    out, err = capsys.readouterr()
+    names = [json.loads(line)["file_name"] for line in out.splitlines()]
+    assert names == ["2.png", "2.png", "10.jpg", "10.jpg", "000000005001.jpg", "000000005001.jpg"]
+    assert re.fullmatch(r"6 instances in 3 pictures, \d+\.\d a second: -\n", err)
+    assert everything(folder) == before
+
+
 def test_predict_in_batches_and_above_a_threshold(folder: Path, weights: str) -> None:
     main(["predict", "pictures", "--weights", weights, "--json", "one.json"])
     main(["predict", "pictures", "--weights", weights, "--json", "two.json", "--batch-size", "2"])

@@ -15,11 +15,14 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from conftest import shared_path, skip_or_fail
 from films import RATE, Camera, StandIn, opens_as, read_film, write_film
 
+from yolact.cli._options import BUNDLED_MODEL
 from yolact.errors import UserError
 from yolact.instances import Instances
 from yolact.pictures import write_picture
+from yolact.predictor import BUNDLED, load
 from yolact.run import Outcome, run
 
 
@@ -165,12 +168,34 @@ def test_a_model_that_fails_ends_all(folder: Path) -> None:
 
 
 def test_a_writer_that_fails_ends_all(folder: Path) -> None:
-    film, model = write_film(folder / "film.avi", 50, size=(9000, 16), codec="MJPG"), StandIn()
-    with pytest.raises(UserError, match=r"out/film\.mp4: no MPEG-4 video can be of 9000x16 pixels"):
-        predict(film, model=model)
+    film, model = write_film(folder / "film.avi", 50), StandIn()
+    Path("r.jsonl").symlink_to("/dev/full")
+    with pytest.raises(UserError, match=r"r\.jsonl: cannot be written \(No space left on device\)"):
+        predict(film, model=model, results="r.jsonl")
     assert model.taken < 20, "soon"
     assert os.listdir("out") == []
-    assert not Path("r.json").exists()
+
+
+def test_what_no_file_can_hold_is_told_and_the_rest_is_done(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wide = write_film(Path("wide.avi"), 3, size=(9000, 16), codec="MJPG")
+    webp = Path("wide.webp")
+    write_picture(Path("wide.png"), np.zeros((8, 17000, 3), np.uint8))
+    Path("wide.png").rename(webp)
+    outcome = predict(wide, webp, write_film(Path("film.mp4"), 2), picture(Path("last.png")))
+    assert (outcome.frames, outcome.pictures, outcome.failed) == (5, 2, 2)
+    assert sorted(os.listdir("out")) == ["film.mp4", "last.png"]
+    assert len(json.loads(Path("r.json").read_text())) == 7, "their results too"
+    assert sorted(capsys.readouterr().err.splitlines()) == [
+        "yolact: out/wide.mp4: no MPEG-4 video can be of 9000x16 pixels",
+        "yolact: out/wide.webp: no .webp file can hold 17000x8 pixels",
+    ]
+
+
+def test_standard_output_gets_a_line_each(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    predict(write_film(folder / "film.mp4", 4), output=None, results="-")
+    results = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [result["frame"] for result in results] == [0, 1, 2, 3]
+    assert os.listdir() == ["film.mp4"]
 
 
 def test_a_decoder_that_fails_ends_all(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,3 +256,44 @@ def test_memory_stays_flat_over_ten_thousand_frames(folder: Path, monkeypatch: p
     outcome = predict(film, model=Measured())
     assert outcome.frames == 10_000
     assert memory[10_000] - memory[2_000] < 5 * 2**20, "pixels alone would be 70 MB, results 10 MB"
+
+
+class Beginning(Camera):
+    """The first frames of a real video."""
+
+    def __init__(self, film: Path, frames: int) -> None:
+        super().__init__(frames)
+        self.capture = cv2.VideoCapture(str(film))
+
+    def get(self, name: int) -> float:
+        return self.frames if name == cv2.CAP_PROP_FRAME_COUNT else self.capture.get(name)
+
+    def read(self) -> tuple[bool, np.ndarray | None]:
+        self.given += 1
+        return self.capture.read() if self.given <= self.frames else (False, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "rate"),
+    [
+        ("bikes.mp4", (272, 640), 25),
+        ("bottle-detection.mp4", (360, 640), 29.833),
+        ("mmdet_demo.mp4", (720, 1280), 30),
+    ],
+)
+def test_real_videos(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, size: tuple[int, int], rate: float
+) -> None:
+    if not (BUNDLED / f"{BUNDLED_MODEL}.pth").exists():
+        skip_or_fail("weights", "the bundled model is not here")
+    film = shared_path(f"data/video/{name}")
+    opens_as(monkeypatch, Beginning(film, 4), str(film))
+    outcome = predict(film, model=load(BUNDLED_MODEL), results="r.jsonl", score_threshold=0.05)
+    assert (outcome.frames, outcome.failed) == (4, 0)
+    assert [frame.shape for frame in read_film(Path("out") / name)] == [(*size, 3)] * 4
+    assert cv2.VideoCapture(f"out/{name}").get(cv2.CAP_PROP_FPS) == pytest.approx(rate, abs=1e-3)
+    results = [json.loads(line) for line in Path("r.jsonl").read_text().splitlines()]
+    assert len(results) == outcome.instances > 0
+    for result in results:
+        assert result["seconds"] == pytest.approx(result["frame"] / rate, abs=1e-3)
+        assert tuple(result["segmentation"]["size"]) == size

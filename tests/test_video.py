@@ -29,7 +29,7 @@ def test_reads_every_frame_in_order(tmp_path: Path) -> None:
 def test_reads_rgb(tmp_path: Path) -> None:
     red = np.zeros((48, 64, 3), np.uint8)
     red[:, :, 0] = 200
-    with writing_video(tmp_path / "red.mp4", RATE) as add:
+    with writing_video(tmp_path / "red.mp4", RATE, (48, 64)) as add:
         add(red)
     with open_video(tmp_path / "red.mp4") as video:
         ((_, pixels),) = video
@@ -108,7 +108,7 @@ def test_refuses_what_is_no_video(tmp_path: Path) -> None:
 
 def test_writes_what_plays(tmp_path: Path) -> None:
     path = tmp_path / "out.mp4"
-    with writing_video(path, 29.97) as add:
+    with writing_video(path, 29.97, (48, 64)) as add:
         for number in range(10):
             add(np.full((48, 64, 3), shade(number), np.uint8))
         assert not path.exists(), "not before it is whole"
@@ -121,7 +121,7 @@ def test_writes_what_plays(tmp_path: Path) -> None:
 
 
 def test_frames_of_other_sizes_are_fitted(tmp_path: Path) -> None:
-    with writing_video(tmp_path / "out.mp4", RATE) as add:
+    with writing_video(tmp_path / "out.mp4", RATE, (48, 64)) as add:
         for size in ((48, 64), (96, 128), (10, 10), (48, 64)):
             add(np.full((*size, 3), 90, np.uint8))
     frames = read_film(tmp_path / "out.mp4")
@@ -133,7 +133,7 @@ def test_a_writer_that_fails_leaves_nothing(tmp_path: Path) -> None:
     picture = np.zeros((48, 64, 3), np.uint8)
 
     def write(*frames: np.ndarray, path: Path = tmp_path / "out.mp4", error: Exception | None = None) -> None:
-        with writing_video(path, RATE) as add:
+        with writing_video(path, RATE, frames[0].shape[:2]) as add:
             for frame in frames:
                 add(frame)
             if error:
@@ -154,7 +154,7 @@ def test_a_full_disk_is_told(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (50, 48, 64, 3), dtype=np.uint8)
 
     def write() -> None:
-        with writing_video(tmp_path / "out.mp4", RATE) as add:
+        with writing_video(tmp_path / "out.mp4", RATE, (48, 64)) as add:
             for frame in noise:
                 add(frame)
 

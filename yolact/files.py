@@ -12,6 +12,15 @@ from yolact.errors import UserError
 
 
 @contextmanager
+def telling(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn what the system says against writing a file into a UserError that names it."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+@contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """A file open to be written: a neighbour of `path`, which takes its name when all is written, else goes.
 
@@ -19,21 +28,19 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         UserError: It cannot be written.
     """
     path = Path(path)
-    try:
+    with telling(path):
         if path.exists() and not path.is_file():  # a pipe, a terminal: nothing to replace
             with open(path, "wb") as file:
                 yield file
             return
         with replacing_by_name(path) as part, open(part, "wb") as file:
             yield file
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
 @contextmanager
 def replacing_by_name(path: str | os.PathLike[str], suffix: str = "") -> Iterator[Path]:
     """The same for what opens files itself: the neighbour's name, which ends in `suffix`."""
-    try:
+    with telling(path):
         target = Path(os.path.realpath(path))  # replace what a link points to, not the link
         part = target.with_name(f".{target.name}.{os.getpid()}.part{suffix}")
         try:
@@ -41,8 +48,6 @@ def replacing_by_name(path: str | os.PathLike[str], suffix: str = "") -> Iterato
             os.replace(part, target)
         finally:
             part.unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
 @contextmanager
@@ -53,7 +58,8 @@ def writing_list(path: str | os.PathLike[str]) -> Iterator[Callable[[bytes], Non
 
         def add(elements: bytes) -> None:
             nonlocal before
-            file.write(before + elements)
+            with telling(path):  # here: between this call and `replacing` other files may be open
+                file.write(before + elements)
             before = b",\n"
 
         yield add

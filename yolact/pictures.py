@@ -18,11 +18,14 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from yolact.errors import UserError
+from yolact.errors import NotEncodable, UserError
 from yolact.files import replacing
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".jp2", ".avif")
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".mts")
+VIDEO_SUFFIXES = (
+    *(".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ogv"),
+    *(".ts", ".mts", ".m2ts"),
+)
 WRITABLE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 _COCO_NAME = re.compile(r"(?:COCO_\w+_)?(\d{12})")
 
@@ -139,14 +142,25 @@ def make_folder(path: str | os.PathLike[str]) -> None:
         raise UserError(f"{path}: the folder cannot be written to")
 
 
+def keep_quiet() -> None:
+    """Neither OpenCV nor FFmpeg print to stderr what is told as a fault; who sets their variables decides."""
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    if "OPENCV_LOG_LEVEL" not in os.environ:
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+
 def write_picture(path: str | os.PathLike[str], picture: np.ndarray) -> None:
     """Write an [H, W, 3] uint8 RGB picture in the format of the path's suffix; the file appears whole or not at all."""
+    keep_quiet()
     path = Path(path)
     try:
         encoded, data = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
     except cv2.error:
         encoded = False
     if not encoded:
+        height, width, _ = picture.shape
+        if path.suffix.lower() in WRITABLE_SUFFIXES:
+            raise NotEncodable(f"{path}: no {path.suffix} file can hold {width}x{height} pixels")
         raise UserError(f"{path}: cannot write a picture with the suffix {path.suffix!r}; .png and .jpg always work")
     with replacing(path) as file:
         file.write(data.tobytes())

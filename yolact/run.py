@@ -12,17 +12,18 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 from tqdm import tqdm
 
-from yolact.errors import UserError
-from yolact.files import writing_list
+from yolact.errors import NotEncodable, UserError
+from yolact.files import telling, writing_list
 from yolact.instances import Instances
 from yolact.pictures import WRITABLE_SUFFIXES, image_id, is_picture, make_folder, read_picture
 from yolact.pipeline import reading_ahead, writing_behind
@@ -32,6 +33,8 @@ from yolact.signals import kept_signals
 from yolact.video import open_video, writing_video
 
 Source = Path | int  # a file, or a webcam's number
+Tell = Callable[[UserError], None]  # of a source that is not done, or not wholly, while the others are
+STDOUT = Path("-")  # for a file of results: a line each, as they come
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +55,7 @@ class Outcome:
     pictures: int = 0
     frames: int = 0  # of videos
     instances: int = 0
-    failed: int = 0  # sources that could not be read, or not wholly
+    failed: int = 0  # sources that could not be read, or not wholly, or not be annotated
     dropped: int = 0  # frames of a webcam that came too fast
     seconds: float = 0.0
     signal: int | None = None  # what ended it before its end
@@ -68,7 +71,7 @@ def run(
     batch_size: int,
     **options: Any,  # of `Model.stream`
 ) -> Outcome:
-    """Predict on pictures and videos; one that cannot be read is told on stderr, and the rest are done.
+    """Predict on pictures and videos; one that cannot be read or annotated is told on stderr, and the rest are done.
 
     SIGINT and SIGTERM end the input: what has been begun is finished, and files hold the frames done until then. An
     error leaves no file that is not whole.
@@ -77,12 +80,17 @@ def run(
         UserError: A file or a folder cannot be written to, or the output would overwrite a file of the input.
     """
     targets = _targets(sources, output) if output else {}
-    files = [file for file in (results_file, report and report.path) if file]
+    files = [file for file in (results_file, report and report.path) if file and file != STDOUT]
     keep_apart(sources, [*targets.values(), *files])
     folders = [*([output] if output else []), *(file.parent for file in files)]
     live = isinstance(sources[0], int)
     outcome, begun = Outcome(), time.perf_counter()
     waiting: deque[Frame] = deque()  # those that the model has been given
+    faults: list[UserError] = []
+
+    def tell(fault: UserError) -> None:
+        faults.append(fault)
+        progress.write(f"yolact: {' '.join(str(fault).split())}", file=sys.stderr)
 
     def feed(frames: Iterable[Frame]) -> Iterator[np.ndarray]:
         for number, frame in enumerate(frames):
@@ -94,14 +102,14 @@ def run(
             yield frame.pixels
 
     def write(done: Iterator[tuple[Frame, Instances]]) -> None:
-        _write(done, targets, results_file, report)
+        _write(done, targets, results_file, report, tell)
 
     pictures = sum(map(is_picture, sources))
     unit = " pictures" if pictures == len(sources) else " frames"
     with (
         kept_signals() as signals,
         tqdm(total=pictures, unit=unit, disable=not sys.stderr.isatty()) as progress,
-        reading_ahead(_read(sources, outcome, progress), 1 if live else batch_size + 1, newest=live) as frames,
+        reading_ahead(_read(sources, progress, tell), 1 if live else batch_size + 1, newest=live) as frames,
         writing_behind(write, batch_size + 1) as written,
     ):
         for found in model.stream(feed(frames), batch_size=batch_size, **options):
@@ -111,12 +119,12 @@ def run(
             outcome.frames += bool(frame.place)
             outcome.instances += len(found)
             progress.update()
-    outcome.dropped, outcome.signal = frames.dropped, next(iter(signals), None)
+    outcome.failed, outcome.dropped, outcome.signal = len(faults), frames.dropped, next(iter(signals), None)
     outcome.seconds = time.perf_counter() - begun
     return outcome
 
 
-def _read(sources: Iterable[Source], outcome: Outcome, progress: tqdm) -> Generator[Frame, None, None]:
+def _read(sources: Iterable[Source], progress: tqdm, tell: Tell) -> Generator[Frame, None, None]:
     """The frames of all sources that can be read."""
     position = 0
     for source in sources:
@@ -132,9 +140,8 @@ def _read(sources: Iterable[Source], outcome: Outcome, progress: tqdm) -> Genera
                     position += 1
                     place = {"frame": number, "seconds": round(seconds, 3)}
                     yield Frame(pixels, source, position, place, video.rate)
-        except UserError as error:
-            outcome.failed += 1
-            progress.write(f"yolact: {' '.join(str(error).split())}", file=sys.stderr)
+        except UserError as fault:
+            tell(fault)
 
 
 def _write(
@@ -142,6 +149,7 @@ def _write(
     targets: dict[Source, Path],
     results_file: Path | None,
     report: Report | None,
+    tell: Tell,
 ) -> None:
     """Write what is found in each frame as it comes; files are opened when there is something to write."""
     if (first := next(done, None)) is None:
@@ -152,7 +160,7 @@ def _write(
     ):
         for source, frames in groupby(chain([first], done), key=lambda item: item[0].source):
             begin = next(frames)
-            with _annotating(begin[0], targets.get(source)) as annotate:
+            with _annotating(begin[0], targets.get(source), tell) as annotate:
                 for frame, found in chain([begin], frames):
                     results = found.to_coco(frame.image_id) if add or page else []
                     if add and results:
@@ -165,18 +173,32 @@ def _write(
 
 
 @contextmanager
-def _annotating(first: Frame, target: Path | None) -> Iterator[Callable[[Frame, Instances], None]]:
-    """Draw what is found in the frames of a source into a file of its kind."""
+def _annotating(first: Frame, target: Path | None, tell: Tell) -> Iterator[Callable[[Frame, Instances], None]]:
+    """Draw what is found in the frames of a source into a file of its kind, if that can hold them."""
     if target is None:
         yield lambda frame, found: None
     elif is_picture(first.source):
-        yield lambda frame, found: found.save(target)
+
+        def save(frame: Frame, found: Instances) -> None:
+            try:
+                found.save(target)
+            except NotEncodable as fault:
+                tell(fault)
+
+        yield save
     else:
-        written = 0
-        with writing_video(target, first.rate) as add:
+        with ExitStack() as opened:
+            add = None
+            try:
+                add = opened.enter_context(writing_video(target, first.rate, first.pixels.shape[:2]))
+            except NotEncodable as fault:
+                tell(fault)
+            written = 0
 
             def annotate(frame: Frame, found: Instances) -> None:
                 nonlocal written
+                if add is None:
+                    return
                 times = 1
                 if isinstance(first.source, int):  # at the rate at which they came: each stays until the next
                     times = round((frame.place["seconds"] - first.place["seconds"]) * first.rate) + 1 - written
@@ -190,8 +212,13 @@ def _annotating(first: Frame, target: Path | None) -> Iterator[Callable[[Frame, 
 
 @contextmanager
 def writing_results(path: Path) -> Iterator[Callable[[list[dict[str, Any]]], None]]:
-    """Write COCO results as they come, a line each: a list, whole or not at all, or `.jsonl`, which grows meanwhile."""
-    if path.suffix.lower() != ".jsonl":
+    """Write COCO results, a line each: a list, whole or not at all, or as they come, to `.jsonl` or `STDOUT`."""
+    if path == STDOUT:
+        yield partial(_append, sys.stdout, "standard output")
+    elif path.suffix.lower() == ".jsonl":
+        with telling(path), open(path, "w") as file:
+            yield partial(_append, file, path)
+    else:
         with writing_list(path) as add_line:
 
             def add(results: list[dict[str, Any]]) -> None:
@@ -199,17 +226,12 @@ def writing_results(path: Path) -> Iterator[Callable[[list[dict[str, Any]]], Non
                     add_line(json.dumps(result).encode())
 
             yield add
-        return
-    try:
-        with open(path, "w") as file:
 
-            def append(results: list[dict[str, Any]]) -> None:
-                file.writelines(f"{json.dumps(result)}\n" for result in results)
-                file.flush()
 
-            yield append
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from error
+def _append(file: TextIO, name: str | Path, results: list[dict[str, Any]]) -> None:
+    with telling(name):
+        file.writelines(f"{json.dumps(result)}\n" for result in results)
+        file.flush()
 
 
 def write_results(path: Path, results: list[dict[str, Any]]) -> None:

@@ -12,8 +12,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from yolact.errors import UserError
+from yolact.errors import NotEncodable, UserError
 from yolact.files import replacing_by_name
+from yolact.pictures import keep_quiet
 
 _USUAL_RATE = 30.0  # frames a second, where a header tells none or nonsense
 _FAILURES = 100  # frames in a row that cannot be decoded: there are no more
@@ -67,7 +68,7 @@ def open_video(source: Path | int) -> Iterator[Video]:
     Raises:
         UserError: The file is missing, unreadable or no video, or there is no such webcam.
     """
-    _keep_quiet()
+    keep_quiet()
     if isinstance(source, int):
         capture = cv2.VideoCapture(source)
     else:
@@ -102,38 +103,37 @@ def _why_not(source: Path | int) -> str:
 def writing_video(
     path: str | os.PathLike[str],
     rate: float,  # frames a second
+    size: tuple[int, int],  # (H, W) of every frame; those of another are resized
 ) -> Iterator[Callable[[np.ndarray], None]]:
     """Write an MPEG-4 video from [H, W, 3] uint8 RGB frames; it appears whole or not at all.
 
-    All frames get the size of the first, less an odd row or column, which the format cannot hold.
+    The format holds no odd row or column: the last is left out.
 
     Raises:
-        UserError: It cannot be written, or not in this size.
+        NotEncodable: A video cannot be of this size.
+        UserError: It cannot be written.
     """
-    _keep_quiet()
-    writer: cv2.VideoWriter | None = None
-    size = (0, 0)  # width, height
+    keep_quiet()
+    height, width = size
     written = 0
     with replacing_by_name(path, ".mp4") as part:
+        part.touch()  # OpenCV does not say what an OSError says
+        codec = cv2.VideoWriter.fourcc(*"mp4v")
+        writer = cv2.VideoWriter(_utf8(str(part)), cv2.CAP_FFMPEG, codec, rate, (width, height))
+        if not writer.isOpened():
+            raise NotEncodable(f"{path}: no MPEG-4 video can be of {width}x{height} pixels")
 
         def add(frame: np.ndarray) -> None:
-            nonlocal writer, size, written
-            if writer is None:
-                size = frame.shape[1], frame.shape[0]
-                part.touch()  # OpenCV does not say what an OSError says
-                writer = cv2.VideoWriter(_utf8(str(part)), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
-                if not writer.isOpened():
-                    raise UserError(f"{path}: no MPEG-4 video can be of {size[0]}x{size[1]} pixels")
-            elif size != (frame.shape[1], frame.shape[0]):
-                frame = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+            nonlocal written
+            if frame.shape[:2] != size:
+                frame = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
             writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
             written += 1
 
         try:
             yield add
         finally:
-            if writer is not None:
-                writer.release()
+            writer.release()
         if (held := _count_frames(part)) != written:  # OpenCV does not tell that writing failed
             raise UserError(f"{path}: cannot be written: holds {held} of {written} frames; is the disk full?")
 
@@ -152,10 +152,3 @@ def _utf8(path: str) -> str:
     except UnicodeEncodeError as error:  # OpenCV would crash
         raise UserError(f"{path}: a video's name must be UTF-8") from error
     return path
-
-
-def _keep_quiet() -> None:
-    """Neither OpenCV nor FFmpeg print to stderr what is told as a fault; who sets their variables decides."""
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    if "OPENCV_LOG_LEVEL" not in os.environ:
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)

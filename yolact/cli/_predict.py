@@ -45,7 +45,7 @@ def demo(picture: Path | None, output: Path, device: str) -> None:
     "results_file",
     type=Path,
     metavar="FILE",
-    help="Write the results as a COCO list, or into FILE.jsonl a line each, as they come.",
+    help="Write the results as a COCO list, or into FILE.jsonl a line each, as they come; - is standard output.",
 )
 @click.option(
     "--report",
@@ -94,7 +94,7 @@ def predict(
     from yolact.pictures import find_sources, is_picture
     from yolact.predictor import load
     from yolact.report import Report
-    from yolact.run import run
+    from yolact.run import STDOUT, run
 
     if output is None and results_file is None and report_file is None:
         output = Path("output")
@@ -122,7 +122,8 @@ def predict(
         what = " and ".join(f"{count} {name}" for name, count in counts.items() if count)
         rate = sum(counts.values()) / done.seconds
         dropped = f", {done.dropped} that came too fast left out" if done.dropped else ""
-        click.echo(f"{done.instances} instances in {what}{dropped}, {rate:.1f} a second: {', '.join(written)}")
+        told = f"{done.instances} instances in {what}{dropped}, {rate:.1f} a second: {', '.join(written)}"
+        click.echo(told, err=results_file == STDOUT)
     webcam = isinstance(inputs[0], int)  # which has no other end
     if done.signal and not webcam:
         click.echo("yolact: interrupted; what is written holds what was done until then", err=True)
