@@ -73,7 +73,9 @@ def commands_of(block: Block) -> Iterator[Command]:
             if words := shlex.split(line, comments=True):
                 yield Command(tuple(words), None)
         return
-    for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
+    before, *parts = re.split(r"^\$ ", text, flags=re.MULTILINE)
+    assert not before, f"{block.place}: {before!r} comes before any command"
+    for part in parts:
         line, _, output = part.partition("\n")
         yield Command(tuple(shlex.split(line, comments=True)), output)
 
