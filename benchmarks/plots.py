@@ -11,6 +11,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
 from benchmarks.readme import ROOT, newest
+from yolact.evaluation.plots import draw_steadiness
 
 matplotlib.use("Agg")
 # Okabe and Ito's colours, which the colour-blind tell apart.
@@ -80,6 +81,23 @@ def curves(axis: Axes, scenes: list[dict[str, Any]], places: list[float]) -> Non
     axis.spines[["top", "right"]].set_visible(False)
 
 
+def stability(results: dict[str, Any], path: Path) -> None:
+    """A panel a threshold of the score: the mean and the 5th percentile of each scene, of masks and of boxes."""
+    thresholds = sorted({row["score_threshold"] for row in results["rows"]})
+    figure, axes = plt.subplots(
+        1, len(thresholds), figsize=(10, 5), layout="constrained", sharex=True, sharey=True, squeeze=False
+    )
+    for axis, threshold in zip(axes[0], thresholds, strict=True):
+        rows = [row for row in results["rows"] if row["score_threshold"] == threshold]
+        draw_steadiness(axis, {", ".join(filter(None, (row["scene"], row["noise"]))): row for row in rows})
+        axis.set_title(f"scores above {threshold:g}", fontsize=9)
+        axis.tick_params(labelsize=8)
+        axis.grid(alpha=0.3)
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=8, frameon=False)
+    save(figure, path)
+
+
 def save(figure: Any, path: Path) -> None:
     figure.savefig(path, dpi=110, metadata={"Software": None})
     plt.close(figure)
@@ -89,7 +107,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=ROOT / "docs", help="the folder")
     options = parser.parse_args()
-    for kind, name, draw in (("end-to-end", "latency.png", latency), ("growth", "growth.png", growth)):
+    for kind, name, draw in (
+        ("end-to-end", "latency.png", latency),
+        ("growth", "growth.png", growth),
+        ("stability", "stability.png", stability),
+    ):
         if results := newest(kind):
             draw(results, options.output / name)
 

@@ -1,6 +1,6 @@
-"""Writes the README's tables from the newest files of results: `python -m benchmarks.readme`
+"""Writes the tables of the README and of docs/video.md from the newest files of results: `python -m benchmarks.readme`
 
-So no figure in the README is typed by hand; a test holds it against those files.
+So no figure there is typed by hand; tests hold them against those files.
 """
 
 from __future__ import annotations
@@ -229,6 +229,28 @@ def cpu_table(results: dict[str, Any]) -> str:
     return "\n".join([*lines, *host_times(results)])
 
 
+def stability_table(results: dict[str, Any]) -> str:
+    """How steady masks are, for docs/video.md: a line a scene, level of noise and threshold."""
+    machine, options = results["machine"], results["options"]
+    levels = "; ".join(
+        f"*{level}* σ {noise['sigma']:g} of 255, brightness ± {noise['flicker']:.1%}, JPEG {noise['jpeg_quality']}"
+        for level, noise in options["levels"].items()
+    )
+    lines = [
+        f"{options['weights']}, float32, on {machine['date'][:10]}, torch {machine['versions']['torch']}; seed "
+        f"{options['seed']}, {options['frames']} frames of each photo; noise: {levels}.",
+        "",
+        "| scene | noise | scores above | frames | found | found again | masks: mean, 5 % | boxes: mean, 5 % |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in results["rows"]:
+        scene = [row["scene"], row["noise"] or "", f"{row['score_threshold']:g}"]
+        counts = [str(row["frames"]), str(row["detections"]), f"{row['matched']} of {row['sought']}"]
+        ious = [f"{row[f'{of}_mean']:.3f}, {row[f'{of}_p5']:.3f}" if row["matched"] else "–" for of in ("mask", "box")]
+        lines.append(f"| {' | '.join([*scene, *counts, *ious])} |")
+    return "\n".join(lines)
+
+
 def _short(number: float) -> str:
     return f"{number:.0f}" if number >= 10 else f"{number:.1f}" if number >= 1 else f"{number:.2f}"
 
@@ -244,6 +266,9 @@ def main() -> None:
     assert cpu is not None, "benchmarks/results holds no results of a CPU"
     readme = ROOT / "README.md"
     readme.write_text(insert(readme.read_text(), section(cpu, newest("gpu"))))
+    if steady := newest("stability"):
+        page = ROOT / "docs" / "video.md"
+        page.write_text(insert(page.read_text(), stability_table(steady)))
 
 
 if __name__ == "__main__":

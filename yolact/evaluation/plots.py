@@ -19,12 +19,15 @@ from yolact.evaluation.truth import GroundTruth, Record
 from yolact.files import replacing
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 RECALL = np.linspace(0, 1, 101)  # where COCO reads precision
 SHOWN = 3  # of the best and of the worst classes
 LEGIBLE = 12  # classes whose counts can be read in a matrix
 NAMED = 200  # classes whose names can
+STEADY = {"mask": ("masks", "#0072b2"), "box": ("boxes filled in", "#d55e00")}  # a label and a colour each
+STEADY_AXIS = "IoU with the frame before"
 
 
 def require_matplotlib() -> type[Figure]:
@@ -116,30 +119,39 @@ def plot_stability(measured: Mapping[str, Stability], path: Path) -> None:
     """Draw the mean and the 5th percentile of the IoUs of each film, and how all IoUs are distributed.
 
     Args:
-        measured: films by name, those without a pair left out of the picture.
+        measured: films by name.
         path: the PNG to write.
     """
-    shown = {name: film for name, film in measured.items() if len(film.mask_iou)}
-    figure = require_matplotlib()(figsize=(12, max(3.0, 1.2 + 0.25 * len(shown))))
+    figure = require_matplotlib()(figsize=(12, max(3.0, 1.2 + 0.25 * len(measured))))
     films, shares = figure.subplots(1, 2)
-    for kind, colour, offset in (("mask", "#0072b2", -0.15), ("box", "#d55e00", 0.15)):
-        summaries = [film.summary() for film in shown.values()]
-        means, lows = ([numbers[f"{kind}_{what}"] for numbers in summaries] for what in ("mean", f"p{PERCENTILE}"))
-        rows = np.arange(len(shown)) + offset
-        label = "masks" if kind == "mask" else "boxes filled in"
-        films.hlines(rows, lows, means, color=colour, alpha=0.5)
-        films.plot(means, rows, "o", color=colour, label=f"{label}: mean")
-        films.plot(lows, rows, "|", color=colour, label=f"{label}: {PERCENTILE}th percentile")
-        values = np.sort(getattr(pool(measured.values()), f"{kind}_iou"))
-        shares.plot(values, np.arange(1, len(values) + 1) / max(len(values), 1), color=colour, label=label)
-    films.set_yticks(range(len(shown)), map(_plain, shown))
-    films.invert_yaxis()
-    films.set(title="Each film", xlabel="IoU with the frame before")
-    shares.set(title="All pairs", xlabel="IoU with the frame before", ylabel="share of pairs at or below")
+    draw_steadiness(films, {_plain(name): film.summary() for name, film in measured.items()})
+    films.set_title("Each film")
+    together = pool(measured.values())
+    for values, (label, colour) in zip((together.mask_iou, together.box_iou), STEADY.values(), strict=True):
+        shares.plot(np.sort(values), np.linspace(0, 1, len(values) + 1)[1:], color=colour, label=label)
+    shares.set(title="All pairs", xlabel=STEADY_AXIS, ylabel="share of pairs at or below")
     for axes in (films, shares):
         axes.grid(alpha=0.3)
         axes.legend()
     _save(figure, path)
+
+
+def draw_steadiness(axes: Axes, films: Mapping[str, Mapping[str, Any]]) -> None:
+    """A line a film: the mean and the 5th percentile of masks, and of boxes filled in.
+
+    Args:
+        axes: matplotlib's, to draw into.
+        films: `Stability.summary` by name; without a pair the line stays empty.
+    """
+    for (kind, (label, colour)), offset in zip(STEADY.items(), (-0.15, 0.15), strict=True):
+        keys = f"{kind}_mean", f"{kind}_p{PERCENTILE}"
+        means, lows = (np.array([film[key] for film in films.values()], np.float64) for key in keys)  # None is nan
+        rows = np.arange(len(films)) + offset
+        axes.hlines(rows, lows, means, color=colour, alpha=0.5)
+        axes.plot(means, rows, "o", color=colour, label=f"{label}: mean")
+        axes.plot(lows, rows, "|", color=colour, label=f"{label}: {PERCENTILE}th percentile")
+    axes.set_yticks(range(len(films)), films)
+    axes.set(xlabel=STEADY_AXIS, ylim=(len(films) - 0.5, -0.5))
 
 
 def _plain(name: str) -> str:
