@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 
 from benchmarks.inputs import LEVELS, SIDE, clustered_detections, ellipses, mask_logits, smooth_masks
+from yolact import mask
 from yolact.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -25,6 +27,8 @@ class Job:
     name: str
     theirs: Callable[[], Any]
     ours: Callable[[], Any]
+    column: str | None = None  # of the table; else one for each number of torch's threads
+    exact: bool = False  # the same to the byte
 
 
 def ultralytics() -> Iterator[Job]:
@@ -224,6 +228,31 @@ def pycocotools_rles(masks: torch.Tensor) -> list[dict[str, Any]]:  # [N, H, W]
     return [{**rle, "counts": rle["counts"].decode()} for rle in rles]
 
 
+def pycocotools() -> Iterator[Job]:
+    """The functions of pycocotools.mask, and COCOeval."""
+    from pycocotools import mask as theirs
+
+    from benchmarks import pycocotools_jobs
+    from yolact.integrations import pycocotools as fast
+
+    def repeat(call: Callable[[Any], Any], package: Any, count: int) -> Any:
+        for _ in range(count):
+            result = call(package)
+        return result
+
+    for size in pycocotools_jobs.SIZES:
+        for name, call in pycocotools_jobs.functions(size).items():
+            run = partial(repeat, call, count=size.calls)
+            yield Job(name, partial(run, package=theirs), partial(run, package=mask), size.name, exact=True)
+    evaluate = pycocotools_jobs.evaluation()
+
+    def accelerated() -> Any:
+        with fast.accelerated():
+            return evaluate()
+
+    yield Job("COCOeval, 50 pictures", evaluate, accelerated, pycocotools_jobs.SIZES[2].name, exact=True)
+
+
 def as_maps(rows: torch.Tensor) -> list[torch.Tensor]:  # [1, P, C] -> a level each [1, 3 * C, h, w]
     levels = rows.split([3 * cells**2 for cells in LEVELS], 1)
     return [level.reshape(1, cells, cells, -1).permute(0, 3, 1, 2) for level, cells in zip(levels, LEVELS, strict=True)]
@@ -236,4 +265,5 @@ LIBRARIES = {
     "supervision": supervision,
     "rfdetr": rfdetr,
     "transformers": transformers,
+    "pycocotools": pycocotools,
 }

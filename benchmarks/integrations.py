@@ -15,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from benchmarks.integration_jobs import LIBRARIES, ROOT, Job
@@ -30,6 +31,9 @@ MOST_DIFFERENT = 1e-5  # share of pixels: those within rounding of their thresho
 def check(job: Job) -> None:
     """Refuse to time what does not agree."""
     found, expected = job.ours(), job.theirs()
+    if job.exact:
+        np.testing.assert_equal(found, expected)
+        return
     if not isinstance(expected, torch.Tensor):
         found, expected = (torch.from_numpy(mask.decode(rles)) for rles in (found, expected))
     if found.shape != expected.shape or not expected.any():
@@ -39,26 +43,32 @@ def check(job: Job) -> None:
 
 
 def measure(library: str, seconds: float) -> dict[str, Any]:
-    """Time a library's jobs with one thread and with two."""
-    rows = []
+    """Time a library's jobs, with one thread and with two where torch runs them."""
+    rows: dict[str, dict[str, Any]] = {}
     with torch.inference_mode():
         for job in LIBRARIES[library]():
             check(job)
-            row: dict[str, Any] = {"name": job.name}
-            for threads in (1, 2):
+            row = rows.setdefault(job.name, {"name": job.name})
+            for threads in (1, 2) if job.column is None else (1,):
                 timings = compare({"ours": job.ours, "theirs": job.theirs}, seconds=seconds, threads=threads)
-                row[str(threads)] = {name: asdict(timing) for name, timing in timings.items()}
-            rows.append(row)
-            print(line(row), flush=True)
+                row[job.column or str(threads)] = {name: asdict(timing) for name, timing in timings.items()}
+            print(line(row, columns_of([row])), flush=True)
     known = {"original": "commit 902073d"}.get(library)
-    return {"machine": machine(), "version": known or version(library), "jobs": rows}
+    return {"machine": machine(), "version": known or version(library), "jobs": list(rows.values())}
 
 
-def line(row: dict[str, Any]) -> str:
-    """One row of a page's table: milliseconds of theirs and ours, and the ratio, with one thread and with two."""
+def columns_of(rows: list[dict[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(column for row in rows for column in row if column != "name"))
+
+
+def line(row: dict[str, Any], columns: list[str]) -> str:
+    """One row of a page's table: in each column milliseconds of theirs and ours, and the ratio."""
     cells = []
-    for threads in ("1", "2"):
-        theirs, ours = (row[threads][name]["median"] for name in ("theirs", "ours"))
+    for column in columns:
+        if column not in row:
+            cells.append("")
+            continue
+        theirs, ours = (row[column][name]["median"] for name in ("theirs", "ours"))
         cells.append(f"{short(theirs)} → {short(ours)}, {theirs / ours:.1f}×")
     return f"| {row['name']} | {' | '.join(cells)} |"
 
@@ -72,8 +82,10 @@ def table(results: dict[str, Any]) -> str:
     """What a page says of one library's results."""
     told = results["machine"]
     head = f"{told['date'][:10]}, {told['cpu']}, torch {told['versions']['torch']}, version {results['version']}"
-    rows = "\n".join(line(row) for row in results["jobs"])
-    return f"{head}:\n\n| ms, theirs → ours | 1 thread | 2 threads |\n|---|---|---|\n{rows}\n"
+    columns = columns_of(results["jobs"])
+    titles = " | ".join({"1": "1 thread", "2": "2 threads"}.get(column, column) for column in columns)
+    rows = "\n".join(line(row, columns) for row in results["jobs"])
+    return f"{head}:\n\n| ms, theirs → ours | {titles} |\n|---{'|---' * len(columns)}|\n{rows}\n"
 
 
 def page(library: str) -> Path:

@@ -223,7 +223,7 @@ def test_broken_strings_are_told(what):
     ("call", "error", "message"),
     [
         (lambda: mask.encode(np.zeros((4, 5))), TypeError, "dtype uint8 or bool, got float64"),
-        (lambda: mask.encode(np.zeros(4, np.uint8)), ValueError, r"shape \[H, W, N\], got 1 dimensions"),
+        (lambda: mask.encode(np.zeros(4, np.uint8)), ValueError, r"\[H, W\] or \[H, W, N\], got 1 dimensions"),
         (lambda: mask.decode([]), ValueError, "at least one mask"),
         (
             lambda: mask.decode([{"size": [4, 5], "counts": "d0"}, {"size": [5, 4], "counts": "d0"}]),
@@ -234,7 +234,7 @@ def test_broken_strings_are_told(what):
         (lambda: mask.area({"size": [4, -5], "counts": "d0"}), ValueError, r"got \[4, -5\]"),
         (lambda: mask.area({"size": [1 << 20, 1 << 20], "counts": "d0"}), ValueError, r"fewer than 2\*\*32"),
         (lambda: mask.area({"size": [4], "counts": "d0"}), ValueError, r"size must be \(height, width\), got \[4\]"),
-        (lambda: mask.area({"size": [4.5, 5], "counts": "d0"}), TypeError, r"two whole numbers, got \[4.5, 5\]"),
+        (lambda: mask.area({"size": [4.5, 5], "counts": "d0"}), TypeError, "two whole numbers, got 4.5"),
         (lambda: mask.area({"counts": "d0"}), KeyError, "size"),
         (lambda: mask.decode(5), TypeError, "a mask must be a dictionary with size and counts, got 5"),
         (lambda: mask.decode(["d0"]), TypeError, "a mask must be a dictionary with size and counts, got 'd0'"),
@@ -253,7 +253,7 @@ def test_broken_strings_are_told(what):
             ValueError,
             "a flag for each of the 3 truths, got 1",
         ),
-        (lambda: mask.iou(np.zeros((2, 5)), np.zeros((1, 4)), [0]), ValueError, r"dt must be .*\[2, 5\]"),
+        (lambda: mask.iou(np.zeros((2, 5)), np.zeros((1, 4)), [0]), ValueError, r"dt must be .* shape \(2, 5\)"),
         (lambda: mask.iou([{"size": [4, 5], "counts": "d0"}], np.zeros((1, 4)), [0]), TypeError, "of one kind"),
     ],
 )

@@ -33,9 +33,6 @@ def encode(bimask: np.ndarray) -> Rle | list[Rle]:
     Raises:
         TypeError, ValueError: an array of another dtype or number of dimensions.
     """
-    bimask = np.asarray(bimask)
-    if bimask.ndim == 2:
-        return _mask.encode(bimask[:, :, None])[0]
     return _mask.encode(bimask)
 
 
@@ -45,9 +42,7 @@ def decode(rleObjs: Rle | list[Rle]) -> np.ndarray:
     Raises:
         ValueError: an empty list, masks of different sizes, a broken string.
     """
-    if isinstance(rleObjs, list):
-        return _mask.decode(rleObjs)
-    return _mask.decode([rleObjs])[:, :, 0]
+    return _mask.decode(rleObjs)
 
 
 def area(rleObjs: Rle | list[Rle]) -> np.ndarray | np.uint32:
@@ -56,9 +51,7 @@ def area(rleObjs: Rle | list[Rle]) -> np.ndarray | np.uint32:
     Raises:
         ValueError: a broken string.
     """
-    if isinstance(rleObjs, list):
-        return _mask.area(rleObjs)
-    return _mask.area([rleObjs])[0]
+    return _mask.area(rleObjs)
 
 
 def toBbox(rleObjs: Rle | list[Rle]) -> np.ndarray:
@@ -67,9 +60,7 @@ def toBbox(rleObjs: Rle | list[Rle]) -> np.ndarray:
     Raises:
         ValueError: a broken string.
     """
-    if isinstance(rleObjs, list):
-        return _mask.bounding_boxes(rleObjs)
-    return _mask.bounding_boxes([rleObjs])[0]
+    return _mask.toBbox(rleObjs)
 
 
 def merge(rleObjs: list[Rle], intersect: bool | int = False) -> Rle:
@@ -78,7 +69,7 @@ def merge(rleObjs: list[Rle], intersect: bool | int = False) -> Rle:
     Raises:
         ValueError: a broken string.
     """
-    return _mask.merge(rleObjs, bool(intersect))
+    return _mask.merge(rleObjs, intersect)
 
 
 def iou(
@@ -102,14 +93,7 @@ def iou(
     Raises:
         TypeError, ValueError: arguments of another form or of different kinds, a broken string.
     """
-    crowd = np.asarray(pyiscrowd, dtype=np.uint8)
-    if crowd.shape != (len(gt),):
-        raise ValueError(f"pyiscrowd must hold a flag for each of the {len(gt)} truths, got {crowd.size}")
-    if len(dt) == 0 or len(gt) == 0:
-        return []
-    if _are_rles(dt) and _are_rles(gt):
-        return _mask.mask_iou(dt, gt, crowd)
-    return _mask.box_iou(_boxes(dt, "dt"), _boxes(gt, "gt"), crowd)
+    return _mask.iou(dt, gt, pyiscrowd)
 
 
 def frPyObjects(pyobj: Any, h: int, w: int) -> Any:
@@ -131,43 +115,4 @@ def frPyObjects(pyobj: Any, h: int, w: int) -> Any:
         TypeError, ValueError: an object of another form, a vertex that is not finite or farther out than 1e14,
             counts that do not cover the size.
     """
-    if isinstance(pyobj, dict):
-        return _mask.compress(pyobj["counts"], pyobj["size"])
-    if isinstance(pyobj, list) and pyobj and np.isscalar(pyobj[0]):
-        return _draw([pyobj], h, w)[0]
-    return _draw(pyobj, h, w)
-
-
-def _draw(objects: Any, h: int, w: int) -> list[Rle]:
-    """`frPyObjects` of several objects; the first one tells what all are."""
-    if isinstance(objects, np.ndarray):
-        return _mask.polygons(_corners(objects), h, w)
-    if not isinstance(objects, list) or not objects:
-        raise TypeError(f"pyobj must be a non-empty list, an array or a dictionary, got {objects!r}")
-    if isinstance(objects[0], dict):
-        return [_mask.compress(rle["counts"], rle["size"]) for rle in objects]
-    if len(objects[0]) < 4:
-        raise ValueError(f"a polygon must have more than four numbers, a box four, got {objects[0]!r}")
-    if len(objects[0]) == 4:
-        return _mask.polygons(_corners(np.asarray(objects, dtype=np.float64)), h, w)
-    return _mask.polygons(objects, h, w)
-
-
-def _are_rles(objects: Any) -> bool:
-    return isinstance(objects, list) and all(isinstance(rle, dict) for rle in objects)
-
-
-def _boxes(objects: Any, name: str) -> np.ndarray:
-    """[N, 4] float64 of boxes in any form."""
-    if _are_rles(objects):
-        raise TypeError(f"dt and gt must be of one kind, but {name} holds masks and the other boxes")
-    boxes = np.asarray(objects, dtype=np.float64)
-    if boxes.ndim != 2 or boxes.shape[1] != 4:
-        raise ValueError(f"{name} must be masks, or boxes of shape [N, 4], got shape {list(boxes.shape)}")
-    return boxes
-
-
-def _corners(objects: np.ndarray) -> np.ndarray:
-    """[N, 8], each box as a polygon."""
-    x, y, width, height = _boxes(objects, "pyobj").T
-    return np.stack([x, y, x, y + height, x + width, y + height, x + width, y], axis=1)
+    return _mask.frPyObjects(pyobj, h, w)

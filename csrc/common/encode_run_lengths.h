@@ -20,8 +20,11 @@ struct EncodeRunLengthsArguments {
 };
 
 namespace cpu {
+// One mask [height, width] with strides in elements; returns the bytes that its string needs.
+int64_t encode_mask(const uint8_t* pixels, int64_t height, int64_t width, int64_t stride_y, int64_t stride_x,
+                    uint8_t* output, int64_t capacity);
 void encode_run_lengths(const EncodeRunLengthsArguments& arguments, const Parallel& parallel);
-}
+}  // namespace cpu
 namespace cuda {
 int64_t encode_run_lengths_workspace(const EncodeRunLengthsArguments& arguments);  // bytes, aligned to 16
 void encode_run_lengths(const EncodeRunLengthsArguments& arguments, void* workspace, Stream stream);

@@ -57,7 +57,8 @@ class RunWriter {
   }
 
   // The same for many.
-  YOLACT_INLINE void flips(const int64_t* positions, int64_t count) {
+  template <class Position>
+  YOLACT_INLINE void flips(const Position* positions, int64_t count) {
     int64_t i = 0;
     for (; i + kBlock <= count; i += kBlock)
       if (!append_short(positions + i))
@@ -77,10 +78,12 @@ class RunWriter {
 
   // Appends a block of flips where all take a single character, as they do where runs are short or hardly change from
   // one column to the next. A loop without a branch, so that it vectorises.
-  YOLACT_INLINE bool append_short(const int64_t* positions) {
+  template <class Position>
+  YOLACT_INLINE bool append_short(const Position* positions) {
     if (is_history_ == 0 || needed_ + kBlock > capacity_) return false;
-    int64_t counts[2 + kBlock] = {before_, previous_, positions[0] - position_};
-    for (int i = 1; i < kBlock; ++i) counts[2 + i] = positions[i] - positions[i - 1];
+    int64_t counts[2 + kBlock] = {before_, previous_, static_cast<int64_t>(positions[0]) - position_};
+    for (int i = 1; i < kBlock; ++i)
+      counts[2 + i] = static_cast<int64_t>(positions[i]) - static_cast<int64_t>(positions[i - 1]);
     uint8_t text[kBlock];
     uint64_t beyond = 0;  // -16 to 15
     for (int i = 0; i < kBlock; ++i) {

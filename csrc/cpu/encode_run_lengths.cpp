@@ -176,8 +176,10 @@ YOLACT_INLINE int64_t encode_columns(const uint8_t* pixels, int64_t height, int6
   return flips.finish(height * width);
 }
 
-int64_t encode(const uint8_t* pixels, int64_t height, int64_t width, int64_t stride_y, int64_t stride_x,
-               uint8_t* output, int64_t capacity) {
+}  // namespace
+
+int64_t encode_mask(const uint8_t* pixels, int64_t height, int64_t width, int64_t stride_y, int64_t stride_x,
+                    uint8_t* output, int64_t capacity) {
   if (height == 0 || width == 0) return RunWriter(output, capacity).finish(0);
   if (stride_y == 1 && stride_x == height)  // one long column
     return at_level<encode_columns>(pixels, height * width, 1, 1, 0, output, capacity);
@@ -187,13 +189,11 @@ int64_t encode(const uint8_t* pixels, int64_t height, int64_t width, int64_t str
                     : at_level<encode_columns>(pixels, height, width, stride_y, stride_x, output, capacity);
 }
 
-}  // namespace
-
 void encode_run_lengths(const EncodeRunLengthsArguments& a, const Parallel& parallel) {
   for_each(parallel, a.count, [&](int64_t i) {
     uint8_t* output = a.data + i * a.capacity;
     const int64_t needed =
-        encode(a.masks + i * a.stride[0], a.height, a.width, a.stride[1], a.stride[2], output, a.capacity);
+        encode_mask(a.masks + i * a.stride[0], a.height, a.width, a.stride[1], a.stride[2], output, a.capacity);
     a.needed[i] = needed;
     a.length[i] = needed <= a.capacity ? needed : 0;
     std::memset(output + a.length[i], 0, static_cast<size_t>(a.capacity - a.length[i]));

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "../common/run_lengths.h"
@@ -9,19 +10,23 @@
 namespace yolact::cpu {
 
 struct Interval {
-  uint32_t begin, end;  // flat indices, column by column; never empty
+  uint32_t begin, end;  // flat indices, column by column
 };
 
 struct IntervalMask {
   int64_t height = 0, width = 0;
-  std::vector<Interval> ones;
+  std::unique_ptr<Interval[]> ones;  // of a string that has runs of no pixels, some may be empty, and some may touch
+  int64_t count = 0;
+
+  const Interval* begin() const { return ones.get(); }
+  const Interval* end() const { return ones.get() + count; }
 };
 
 struct BoxXywh {
   double x, y, width, height;
 };
 
-// Replaces mask->ones by those of a string of the mask's size.
+// Replaces the mask's ones by those of a string of the mask's size.
 RunError read_intervals(const uint8_t* text, int64_t length, IntervalMask* mask);
 
 // Writes the string of a mask; returns the bytes needed.

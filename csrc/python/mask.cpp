@@ -1,10 +1,7 @@
-// The module behind yolact.mask: NumPy arrays and COCO's dictionaries in, the same out, no torch. Everything that
-// does not touch Python objects runs without the GIL. What a function does is told in yolact/mask.py.
-#include <pybind11/numpy.h>
-#include <pybind11/pybind11.h>
-#include <pybind11/stl.h>
-
+// The module behind yolact.mask: NumPy arrays and COCO's dictionaries in, the same out, no torch. Whatever takes long
+// runs without the GIL. What a function does is told in yolact/mask.py; each takes what pycocotools._mask's takes.
 #include <cmath>
+#include <cstring>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -16,320 +13,283 @@
 #include "../cpu/level.h"
 #include "../cpu/polygons.h"
 #include "../cpu/run_length_algebra.h"
-
-namespace py = pybind11;
+#include "../cpu/run_string.h"
+#include "objects.h"
 
 namespace yolact {
 namespace {
 
 using cpu::IntervalMask;
-using Doubles = py::array_t<double, py::array::c_style | py::array::forcecast>;
 
-struct Size {
-  int64_t height, width;
+// Strings one behind the other, none of which is written before there is room for it.
+class Texts {
+ public:
+  // The string that `write(output, capacity)` makes, of at most `longest` bytes.
+  template <class Write>
+  void append(int64_t longest, Write write) {
+    const int64_t used = end_.empty() ? 0 : end_.back();
+    if (used + longest > capacity_) {
+      capacity_ = 2 * used + longest;
+      std::unique_ptr<uint8_t[]> grown(new uint8_t[capacity_]);
+      if (used > 0) std::memcpy(grown.get(), data_.get(), static_cast<size_t>(used));
+      data_ = std::move(grown);
+    }
+    end_.push_back(used + write(data_.get() + used, capacity_ - used));
+  }
+
+  std::string_view operator[](size_t i) const {
+    const int64_t begin = i == 0 ? 0 : end_[i - 1];
+    return {reinterpret_cast<const char*>(data_.get()) + begin, static_cast<size_t>(end_[i] - begin)};
+  }
+
+ private:
+  int64_t capacity_ = 0;
+  std::unique_ptr<uint8_t[]> data_;
+  std::vector<int64_t> end_;
 };
 
-// A COCO dictionary whose string is borrowed: `owner` keeps it.
-struct Rle {
-  py::object owner;
-  const uint8_t* text;
-  int64_t length;
-  Size size;
-};
-
-[[noreturn]] void fail(size_t row, const std::string& what) {
-  throw py::value_error("mask " + std::to_string(row) + ": " + what);
-}
-
-void check_size(Size size) {
-  if (size.height < 0 || size.width < 0 || (size.width > 0 && size.height > kMaxPixels / size.width))
-    throw py::value_error("size must be two numbers from 0 on, with fewer than 2**32 pixels, got [" +
-                          std::to_string(size.height) + ", " + std::to_string(size.width) + "]");
-}
-
-Size size_of(const py::handle& object) {
-  const auto pair = py::reinterpret_steal<py::object>(PySequence_Fast(object.ptr(), ""));
-  if (!pair) PyErr_Clear();
-  if (!pair || PySequence_Fast_GET_SIZE(pair.ptr()) != 2)
-    throw py::value_error("size must be (height, width), got " + std::string(py::repr(object)));
-  PyObject** items = PySequence_Fast_ITEMS(pair.ptr());
-  const Size size{PyLong_AsLongLong(items[0]), PyLong_AsLongLong(items[1])};
-  if (PyErr_Occurred()) {
-    PyErr_Clear();
-    throw py::type_error("size must be two whole numbers, got " + std::string(py::repr(object)));
-  }
-  check_size(size);
-  return size;
-}
-
-Rle borrow(const py::handle& object) {
-  static const py::str counts_key("counts"), size_key("size");
-  if (!PyMapping_Check(object.ptr()) || PySequence_Check(object.ptr()))
-    throw py::type_error("a mask must be a dictionary with size and counts, got " + std::string(py::repr(object)));
-  Rle rle{object[counts_key], nullptr, 0, size_of(object[size_key])};
-  Py_ssize_t length = 0;
-  if (PyUnicode_Check(rle.owner.ptr())) {
-    const char* text = PyUnicode_AsUTF8AndSize(rle.owner.ptr(), &length);
-    if (text == nullptr) throw py::error_already_set();
-    rle.text = reinterpret_cast<const uint8_t*>(text);
-  } else if (PyBytes_Check(rle.owner.ptr())) {
-    length = PyBytes_GET_SIZE(rle.owner.ptr());
-    rle.text = reinterpret_cast<const uint8_t*>(PyBytes_AS_STRING(rle.owner.ptr()));
-  } else {
-    throw py::type_error("counts must be str or bytes, got " +
-                         std::string(py::str(py::type::of(rle.owner).attr("__name__"))) +
-                         " (frPyObjects compresses lists)");
-  }
-  rle.length = length;
-  return rle;
-}
-
-std::vector<Rle> borrow_all(const py::sequence& objects) {
-  std::vector<Rle> rles;
-  rles.reserve(objects.size());
-  for (const py::handle object : objects) rles.push_back(borrow(object));
-  return rles;
-}
-
-py::dict to_dict(Size size, const std::string_view text) {
-  static const py::str counts_key("counts"), size_key("size");
-  py::list pair(2);
-  pair[0] = size.height;
-  pair[1] = size.width;
-  py::dict result;
-  result[size_key] = std::move(pair);
-  result[counts_key] = py::bytes(text.data(), text.size());
-  return result;
-}
-
-// The string that `write(output, capacity)` makes, in as many bytes as it asks for.
-template <class Write>
-std::string string_of(Write write) {
-  std::string text(256, '\0');
-  const auto attempt = [&] {
-    return write(reinterpret_cast<uint8_t*>(text.data()), static_cast<int64_t>(text.size()));
-  };
-  const int64_t needed = attempt();
-  const bool fits = needed <= static_cast<int64_t>(text.size());
-  text.resize(needed);
-  if (!fits) attempt();
-  return text;
-}
-
-// The intervals of every string; what is wrong with one is told with its place in the list.
-std::vector<IntervalMask> read_all(const std::vector<Rle>& rles) {
-  std::vector<IntervalMask> masks(rles.size());
-  size_t broken = 0;
-  RunError error = RunError::kNone;
-  {
-    py::gil_scoped_release release;
-    for (size_t i = 0; i < rles.size() && error == RunError::kNone; ++i) {
-      masks[i].height = rles[i].size.height;
-      masks[i].width = rles[i].size.width;
-      error = cpu::read_intervals(rles[i].text, rles[i].length, &masks[i]);
-      broken = i;
-    }
-  }
-  if (error != RunError::kNone) fail(broken, std::string("counts ") + message_of(error));
-  return masks;
-}
-
-py::list encode(const py::array& masks) {  // [H, W, N] bool or uint8
-  if (masks.ndim() != 3)
-    throw py::value_error("masks must be of shape [H, W, N], got " + std::to_string(masks.ndim()) + " dimensions");
-  if (!py::isinstance<py::array_t<uint8_t>>(masks) && !py::isinstance<py::array_t<bool>>(masks))
-    throw py::type_error("masks must be of dtype uint8 or bool, got " + std::string(py::str(masks.dtype())));
-  const Size size{masks.shape(0), masks.shape(1)};
+// A mask [H, W], or [H, W, N], of bool or uint8.
+py::object encode(py::handle bimask) {
+  const auto pixels = py::array::ensure(bimask);
+  if (!pixels) throw py::error_already_set();
+  const bool many = pixels.ndim() == 3;
+  if (!many && pixels.ndim() != 2)
+    throw py::value_error("masks must be of shape [H, W] or [H, W, N], got " + std::to_string(pixels.ndim()) +
+                          " dimensions");
+  const py::dtype dtype = pixels.dtype();
+  if (dtype.itemsize() != 1 || (dtype.kind() != 'u' && dtype.kind() != 'b'))
+    throw py::type_error("masks must be of dtype uint8 or bool, got " + std::string(py::str(dtype)));
+  const Size size{pixels.shape(0), pixels.shape(1)};
   check_size(size);
 
-  constexpr int64_t kCapacity = 4096;  // what needs more is encoded again
-  const int64_t count = masks.shape(2);
-  std::unique_ptr<uint8_t[]> data(new uint8_t[count * kCapacity]);
-  std::vector<int64_t> length(count), needed(count), sizes(2 * count);
-  std::vector<std::string> longer(count);
+  const int64_t count = many ? pixels.shape(2) : 1, stride = many ? pixels.strides(2) : 0;
+  const int64_t stride_y = pixels.strides(0), stride_x = pixels.strides(1);
+  const auto* first = static_cast<const uint8_t*>(pixels.data());
+  Texts texts;
   {
-    py::gil_scoped_release release;
-    EncodeRunLengthsArguments arguments{};
-    arguments.masks = static_cast<const uint8_t*>(masks.data());
-    arguments.stride[0] = masks.strides(2);
-    arguments.stride[1] = masks.strides(0);
-    arguments.stride[2] = masks.strides(1);
-    arguments.count = count;
-    arguments.height = size.height;
-    arguments.width = size.width;
-    arguments.data = data.get();
-    arguments.capacity = kCapacity;
-    arguments.length = length.data();
-    arguments.needed = needed.data();
-    arguments.size = sizes.data();
-    cpu::encode_run_lengths(arguments, serial());
-    for (int64_t i = 0; i < count; ++i) {
-      if (needed[i] <= kCapacity) continue;
-      longer[i].resize(needed[i]);
-      EncodeRunLengthsArguments one = arguments;
-      one.masks += i * arguments.stride[0];
-      one.count = 1;
-      one.data = reinterpret_cast<uint8_t*>(longer[i].data());
-      one.capacity = needed[i];
-      one.length += i;
-      one.needed += i;
-      cpu::encode_run_lengths(one, serial());
-    }
+    const Release release(count * size.pixels());
+    for (int64_t i = 0; i < count; ++i)
+      // A character a pixel at most, and one for a first run of none; eight are written at once.
+      texts.append(size.pixels() + 9, [&](uint8_t* output, int64_t capacity) {
+        return cpu::encode_mask(first + i * stride, size.height, size.width, stride_y, stride_x, output, capacity);
+      });
   }
+  if (!many) return to_dict(size, texts[0]);
   py::list result(count);
-  for (int64_t i = 0; i < count; ++i)
-    result[i] =
-        to_dict(size, longer[i].empty() ? std::string_view(reinterpret_cast<char*>(&data[i * kCapacity]), length[i])
-                                        : std::string_view(longer[i]));
-  return result;
+  for (int64_t i = 0; i < count; ++i) result[i] = to_dict(size, texts[i]);
+  return std::move(result);
 }
 
-py::array_t<uint8_t> decode(const py::sequence& objects) {  // [H, W, N], by columns
-  const std::vector<Rle> rles = borrow_all(objects);
+// Zeros [H, W, N], by columns. What is large comes from the system, which has it zero already.
+py::array zeros(py::ssize_t height, py::ssize_t width, py::ssize_t count) {
+  constexpr py::ssize_t kLarge = 1 << 20;
+  const py::ssize_t pixels = height * width;
+  if (pixels * count >= kLarge) {
+    static const py::handle make = py::object(py::module_::import("numpy").attr("zeros")).release();
+    return make(py::make_tuple(height, width, count), "u1", "F");
+  }
+  py::array_t<uint8_t> masks({height, width, count}, {py::ssize_t{1}, height, pixels});
+  std::memset(masks.mutable_data(), 0, static_cast<size_t>(pixels * count));
+  return std::move(masks);
+}
+
+py::array decode(py::handle objects) {  // [H, W] of one, [H, W, N] of several, by columns
+  const std::vector<Rle> rles = rles_of(objects);
   if (rles.empty()) throw py::value_error("decode needs at least one mask: the size is the masks' own");
   const Size size = rles[0].size;
   for (size_t i = 0; i < rles.size(); ++i)
-    if (rles[i].size.height != size.height || rles[i].size.width != size.width)
-      fail(i, "is not of the size of the first one");
+    if (rles[i].size != size) fail(i, "is not of the size of the first one");
 
-  const py::ssize_t height = size.height, width = size.width, count = rles.size(), pixels = height * width;
-  py::array_t<uint8_t> masks({height, width, count}, {py::ssize_t{1}, height, pixels});
-  uint8_t* output = masks.mutable_data();
-  size_t broken = 0;
-  RunError error = RunError::kNone;
+  const std::vector<IntervalMask> masks = read_all(rles);
+  py::array result = zeros(size.height, size.width, static_cast<py::ssize_t>(rles.size()));
+  auto* output = static_cast<uint8_t*>(result.mutable_data());
   {
-    py::gil_scoped_release release;
-    for (size_t i = 0; i < rles.size() && error == RunError::kNone; ++i, output += pixels) {
-      uint8_t* run = output;
-      RunReader reader(rles[i].text, rles[i].length, pixels);
-      bool ones = false;
-      for (int64_t length; reader.next(&length); run += length, ones = !ones) std::memset(run, ones, length);
-      error = reader.error;
-      broken = i;
+    const Release release(size.pixels() * static_cast<int64_t>(rles.size()));
+    for (const IntervalMask& mask : masks) {
+      for (const cpu::Interval& run : mask) std::memset(output + run.begin, 1, run.end - run.begin);
+      output += size.pixels();
     }
   }
-  if (error != RunError::kNone) fail(broken, std::string("counts ") + message_of(error));
-  return masks;
+  return is_sequence(objects) ? result : py::array(result[py::make_tuple(py::ellipsis(), 0)]);
 }
 
-py::array_t<uint32_t> area(const py::sequence& objects) {
-  const std::vector<IntervalMask> masks = read_all(borrow_all(objects));
+py::object area(py::handle objects) {  // uint32 of one, [N] uint32 of several
+  const std::vector<IntervalMask> masks = read_all(rles_of(objects));
   py::array_t<uint32_t> result(static_cast<py::ssize_t>(masks.size()));
-  for (size_t i = 0; i < masks.size(); ++i) result.mutable_at(i) = cpu::area(masks[i]);
-  return result;
+  uint32_t* output = result.mutable_data();
+  for (const IntervalMask& mask : masks) *output++ = cpu::area(mask);
+  if (is_sequence(objects)) return std::move(result);
+  return py::reinterpret_steal<py::object>(PySequence_GetItem(result.ptr(), 0));
 }
 
-py::array_t<double> bounding_boxes(const py::sequence& objects) {
-  const std::vector<IntervalMask> masks = read_all(borrow_all(objects));
-  py::array_t<double> result({static_cast<py::ssize_t>(masks.size()), py::ssize_t{4}});
+py::array_t<double> toBbox(py::handle objects) {  // [4] of one, [N, 4] of several
+  const std::vector<IntervalMask> masks = read_all(rles_of(objects));
+  const auto count = static_cast<py::ssize_t>(masks.size());
+  const bool many = is_sequence(objects);
+  py::array_t<double> result(many ? std::vector<py::ssize_t>{count, 4} : std::vector<py::ssize_t>{4});
   auto* boxes = reinterpret_cast<cpu::BoxXywh*>(result.mutable_data());
-  for (size_t i = 0; i < masks.size(); ++i) boxes[i] = cpu::bounding_box(masks[i]);
+  for (const IntervalMask& mask : masks) *boxes++ = cpu::bounding_box(mask);
   return result;
 }
 
-py::dict merge(const py::sequence& objects, bool intersect) {
-  const std::vector<Rle> rles = borrow_all(objects);
+py::dict merge(py::handle objects, py::handle intersect) {
+  std::vector<Rle> rles;
+  const Items items(objects);
+  for (size_t i = 0; i < items.size(); ++i) rles.push_back(rle_of(items[i]));
   std::vector<IntervalMask> masks = read_all(rles);
-  for (const IntervalMask& mask : masks)
-    if (mask.height != masks[0].height || mask.width != masks[0].width) return to_dict({0, 0}, "");
+  const int intersection = PyObject_IsTrue(intersect.ptr());
+  if (intersection < 0) throw py::error_already_set();
+  for (const Rle& rle : rles)
+    if (rle.size != rles[0].size) return to_dict({0, 0}, "");
   if (masks.empty()) return to_dict({0, 0}, "");
   if (masks.size() == 1)
     return to_dict(rles[0].size, {reinterpret_cast<const char*>(rles[0].text), static_cast<size_t>(rles[0].length)});
-  std::string text;
+  Texts text;
   {
-    py::gil_scoped_release release;
-    const IntervalMask merged = cpu::merge(std::move(masks), intersect);
-    text = string_of([&](uint8_t* output, int64_t capacity) { return cpu::write_intervals(merged, output, capacity); });
+    const Release release(bytes_of(rles));
+    const IntervalMask merged = cpu::merge(std::move(masks), intersection != 0);
+    text.append(cpu::longest_string(2 * merged.count),
+                [&](uint8_t* output, int64_t capacity) { return cpu::write_intervals(merged, output, capacity); });
   }
-  return to_dict(rles[0].size, text);
+  return to_dict(rles[0].size, text[0]);
 }
 
-py::array_t<double> by_columns(py::ssize_t rows, py::ssize_t columns) {
+// Whether it is a list of dictionaries.
+bool are_rles(py::handle objects) {
+  if (!PyList_Check(objects.ptr())) return false;
+  const Items items(objects);
+  for (size_t i = 0; i < items.size(); ++i)
+    if (!PyDict_Check(items[i].ptr())) return false;
+  return true;
+}
+
+py::array_t<double> by_columns(size_t rows, size_t columns) {
   constexpr py::ssize_t kItem = sizeof(double);
-  return py::array_t<double>({rows, columns}, {kItem, kItem * rows});
+  const auto height = static_cast<py::ssize_t>(rows), width = static_cast<py::ssize_t>(columns);
+  return py::array_t<double>({height, width}, {kItem, kItem * height});
 }
 
-py::array_t<double> mask_iou(const py::sequence& detections, const py::sequence& truths,
-                             const py::array_t<uint8_t>& crowd) {
-  const std::vector<IntervalMask> found = read_all(borrow_all(detections)), true_ones = read_all(borrow_all(truths));
+py::object iou(py::handle detections, py::handle truths, py::handle crowd) {  // [M, N], by columns
+  if (py::len(detections) == 0 || py::len(truths) == 0) return py::list();
+  const bool are_masks = are_rles(detections);
+  if (are_masks != are_rles(truths))
+    throw py::type_error("dt and gt must be of one kind, but only one of them holds masks");
+  if (are_masks) {
+    const std::vector<IntervalMask> found = read_all(rles_of(detections)), true_ones = read_all(rles_of(truths));
+    const std::vector<uint8_t> is_crowd = flags_of(crowd, true_ones.size());
+    py::array_t<double> iou = by_columns(found.size(), true_ones.size());
+    double* output = iou.mutable_data();
+    const Release release(static_cast<int64_t>(found.size() * true_ones.size()) * 64);
+    cpu::mask_iou(found, true_ones, is_crowd.data(), output);
+    return std::move(iou);
+  }
+  const std::vector<cpu::BoxXywh> found = boxes_of(detections, "dt"), true_ones = boxes_of(truths, "gt");
+  const std::vector<uint8_t> is_crowd = flags_of(crowd, true_ones.size());
   py::array_t<double> iou = by_columns(found.size(), true_ones.size());
-  const uint8_t* is_crowd = crowd.data();
   double* output = iou.mutable_data();
-  py::gil_scoped_release release;
-  cpu::mask_iou(found, true_ones, is_crowd, output);
-  return iou;
+  const Release release(static_cast<int64_t>(found.size() * true_ones.size()));
+  cpu::box_iou(found.data(), static_cast<int64_t>(found.size()), true_ones.data(),
+               static_cast<int64_t>(true_ones.size()), is_crowd.data(), output);
+  return std::move(iou);
 }
 
-py::array_t<double> box_iou(const Doubles& detections, const Doubles& truths, const py::array_t<uint8_t>& crowd) {
-  py::array_t<double> iou = by_columns(detections.shape(0), truths.shape(0));
-  const auto boxes = [](const Doubles& array) { return reinterpret_cast<const cpu::BoxXywh*>(array.data()); };
-  const auto *found = boxes(detections), *true_ones = boxes(truths);
-  const py::ssize_t found_count = detections.shape(0), true_count = truths.shape(0);
-  const uint8_t* is_crowd = crowd.data();
-  double* output = iou.mutable_data();
-  py::gil_scoped_release release;
-  cpu::box_iou(found, found_count, true_ones, true_count, is_crowd, output);
-  return iou;
+// The mask between flips that `find()` gives, which is work for about `work` bytes.
+template <class Find>
+py::dict from_flips(Size size, int64_t work, Find find) {
+  Texts text;
+  {
+    const Release release(work);
+    const std::vector<uint32_t> flips = find();
+    const auto count = static_cast<int64_t>(flips.size());
+    text.append(cpu::longest_string(count), [&](uint8_t* output, int64_t capacity) {
+      return cpu::write_flips(flips.data(), count, size.pixels(), output, capacity);
+    });
+  }
+  return to_dict(size, text[0]);
 }
 
-// One dictionary a polygon: x and y in turn.
-py::list polygons(const std::vector<Doubles>& polygons, int64_t height, int64_t width) {
-  check_size({height, width});
-  py::list result(polygons.size());
-  for (size_t i = 0; i < polygons.size(); ++i) {
-    if (polygons[i].ndim() != 1) fail(i, "a polygon must be a flat list of x and y");
-    const double* vertices = polygons[i].data();
-    const int64_t count = polygons[i].size() / 2;
-    for (int64_t k = 0; k < 2 * count; ++k)
-      if (!(std::abs(vertices[k]) <= cpu::kFarthestVertex)) fail(i, "a vertex lies at " + std::to_string(vertices[k]));
-    std::string text;
-    {
-      py::gil_scoped_release release;
-      const std::vector<uint32_t> flips = cpu::polygon_flips(vertices, count, height, width);
-      text = string_of([&](uint8_t* output, int64_t capacity) {
-        RunWriter writer(output, capacity);
-        for (const uint32_t flip : flips) writer.flip(flip);
-        return writer.finish(height * width);
-      });
-    }
-    result[i] = to_dict({height, width}, text);
+// The mask of a closed line through x and y in turn.
+py::dict draw(size_t row, const double* vertices, int64_t count, Size size) {
+  for (int64_t k = 0; k < 2 * count; ++k)
+    if (!(std::abs(vertices[k]) <= cpu::kFarthestVertex)) fail(row, "a vertex lies at " + std::to_string(vertices[k]));
+  return from_flips(size, count * size.width,
+                    [&] { return cpu::polygon_flips(vertices, count, size.height, size.width); });
+}
+
+py::list draw_boxes(const std::vector<cpu::BoxXywh>& boxes, Size size) {
+  py::list result(boxes.size());
+  for (size_t i = 0; i < boxes.size(); ++i) {
+    const double left = boxes[i].x, top = boxes[i].y, right = left + boxes[i].width, bottom = top + boxes[i].height;
+    const double corners[] = {left, top, left, bottom, right, bottom, right, top};
+    result[i] = draw(i, corners, 4, size);
   }
   return result;
 }
 
-// One dictionary for a list of counts.
-py::dict compress(const py::array_t<int64_t, py::array::c_style | py::array::forcecast>& counts,
-                  const py::handle& size) {
-  const Size own = size_of(size);
-  int64_t pixels = 0;
-  std::vector<uint32_t> runs(counts.size());
-  for (size_t i = 0; i < runs.size(); ++i) {
-    const int64_t count = counts.data()[i];
-    if (count < 0) throw py::value_error(std::string("counts ") + message_of(RunError::kNegative));
-    if (count > own.height * own.width - pixels)
-      throw py::value_error(std::string("counts ") + message_of(RunError::kTooLong));
-    pixels += count;
-    runs[i] = static_cast<uint32_t>(count);
+py::dict draw_polygon(size_t row, py::handle polygon, Size size) {
+  std::vector<double> vertices;
+  append_numbers(polygon, &vertices);
+  return draw(row, vertices.data(), static_cast<int64_t>(vertices.size() / 2), size);
+}
+
+// The mask of a dictionary whose counts are a list or an array.
+py::dict compress(py::handle object) {
+  const py::dict rle = py::reinterpret_borrow<py::dict>(object);
+  const Size size = size_of(rle["size"]);
+  const std::vector<int64_t> counts = whole_numbers(rle["counts"]);
+  std::vector<uint32_t> flips(counts.size());
+  int64_t position = 0;
+  RunError error = RunError::kNone;
+  for (size_t i = 0; i < counts.size() && error == RunError::kNone; ++i) {
+    if (counts[i] < 0) error = RunError::kNegative;
+    if (counts[i] > size.pixels() - position) error = RunError::kTooLong;
+    flips[i] = static_cast<uint32_t>(position += counts[i]);
   }
-  if (pixels < own.height * own.width) throw py::value_error(std::string("counts ") + message_of(RunError::kTooShort));
-  return to_dict(own, string_of([&](uint8_t* output, int64_t capacity) {
-                   return write_string(runs.data(), runs.size(), output, capacity);
-                 }));
+  if (error == RunError::kNone && position < size.pixels()) error = RunError::kTooShort;
+  if (error != RunError::kNone) throw py::value_error(std::string("counts ") + message_of(error));
+  if (flips.empty()) return to_dict(size, "");
+  return from_flips(size, static_cast<int64_t>(flips.size()), [&] { return std::move(flips); });
+}
+
+py::object frPyObjects(py::handle objects, py::handle height, py::handle width) {
+  if (PyDict_Check(objects.ptr())) return compress(objects);
+  const Size size = size_of(height, width);
+  if (py::isinstance<py::array>(objects)) return draw_boxes(boxes_of(objects, "pyobj"), size);
+  if (!PyList_Check(objects.ptr()) || py::len(objects) == 0)
+    throw py::type_error("pyobj must be a non-empty list, an array or a dictionary, got " + shown(objects));
+  const Items items(objects);
+  const py::object first = items[0];
+  const auto is_box = [](py::handle object) { return py::len(object) == 4; };
+  if (PyDict_Check(first.ptr())) {
+    py::list result;
+    for (size_t i = 0; i < items.size(); ++i) result.append(compress(items[i]));
+    return std::move(result);
+  }
+  if (!is_sequence(first)) {  // one object, by its numbers
+    py::list one;
+    one.append(objects);
+    return is_box(objects) ? draw_boxes(boxes_of(one, "pyobj"), size)[0] : py::object(draw_polygon(0, objects, size));
+  }
+  if (py::len(first) < 4)
+    throw py::value_error("a polygon must have more than four numbers, a box four, got " + shown(first));
+  if (is_box(first)) return draw_boxes(boxes_of(objects, "pyobj"), size);
+  py::list result;
+  for (size_t i = 0; i < items.size(); ++i) result.append(draw_polygon(i, items[i], size));
+  return std::move(result);
 }
 
 }  // namespace
 }  // namespace yolact
 
 PYBIND11_MODULE(_mask, m) {
+  namespace py = pybind11;
   m.doc() = "COCO run lengths over NumPy arrays: what yolact.mask is made of.";
-  m.def("encode", &yolact::encode);
-  m.def("decode", &yolact::decode);
-  m.def("area", &yolact::area);
-  m.def("bounding_boxes", &yolact::bounding_boxes);
-  m.def("merge", &yolact::merge);
-  m.def("mask_iou", &yolact::mask_iou);
-  m.def("box_iou", &yolact::box_iou);
-  m.def("polygons", &yolact::polygons);
-  m.def("compress", &yolact::compress);
+  m.def("encode", &yolact::encode, py::arg("bimask"));
+  m.def("decode", &yolact::decode, py::arg("rleObjs"));
+  m.def("area", &yolact::area, py::arg("rleObjs"));
+  m.def("toBbox", &yolact::toBbox, py::arg("rleObjs"));
+  m.def("merge", &yolact::merge, py::arg("rleObjs"), py::arg("intersect") = false);
+  m.def("iou", &yolact::iou, py::arg("dt"), py::arg("gt"), py::arg("pyiscrowd"));
+  m.def("frPyObjects", &yolact::frPyObjects, py::arg("pyobj"), py::arg("h"), py::arg("w"));
   m.def("cpu_capability", [] { return yolact::cpu::name_of(yolact::cpu::level()); });
 }

@@ -5,11 +5,13 @@
 #include <vector>
 
 #include "../../csrc/cpu/run_length_algebra.h"
+#include "../../csrc/cpu/run_string.h"
 #include "check.h"
 
 namespace {
 
 using yolact::cpu::BoxXywh;
+using yolact::cpu::Interval;
 using yolact::cpu::IntervalMask;
 using Dense = std::vector<bool>;  // column by column
 
@@ -25,19 +27,19 @@ Dense random_dense(std::mt19937& random, int64_t pixels) {
 }
 
 IntervalMask intervals_of(const Dense& dense, int64_t height, int64_t width) {
-  IntervalMask mask{height, width, {}};
+  IntervalMask mask{height, width, std::unique_ptr<Interval[]>(new Interval[dense.size()]), 0};
   for (uint32_t i = 0; i < dense.size(); ++i) {
     if (!dense[i]) continue;
     if (i > 0 && dense[i - 1])
-      ++mask.ones.back().end;
+      ++mask.ones[mask.count - 1].end;
     else
-      mask.ones.push_back({i, i + 1});
+      mask.ones[mask.count++] = {i, i + 1};
   }
   return mask;
 }
 
 std::string string_of(const IntervalMask& mask) {
-  std::string text(8 * mask.ones.size() * 2 + 8, '\0');
+  std::string text(yolact::cpu::longest_string(2 * mask.count), '\0');
   text.resize(yolact::cpu::write_intervals(mask, reinterpret_cast<uint8_t*>(text.data()), text.size()));
   return text;
 }
@@ -76,21 +78,28 @@ int main() {
       const BoxXywh box = bounding_box(masks.back()), expected = box_of(one, height);
       CHECK(box.x == expected.x && box.y == expected.y && box.width == expected.width && box.height == expected.height);
 
-      IntervalMask again{height, width, {}};
+      IntervalMask again{height, width, nullptr, 0};
       const std::string text = string_of(masks.back());
       CHECK(read_intervals(reinterpret_cast<const uint8_t*>(text.data()), text.size(), &again) ==
             yolact::RunError::kNone);
       CHECK(string_of(again) == text);
     }
-    CHECK(string_of(merge(masks, true)) == string_of(intervals_of(all, height, width)));
-    CHECK(string_of(merge(masks, false)) == string_of(intervals_of(any, height, width)));
+    for (const bool intersection : {true, false}) {
+      std::vector<IntervalMask> parts;
+      for (const Dense& one : dense) parts.push_back(intervals_of(one, height, width));
+      CHECK(string_of(merge(std::move(parts), intersection)) ==
+            string_of(intervals_of(intersection ? all : any, height, width)));
+    }
 
     int64_t common = 0;
     for (int64_t i = 0; i < height * width; ++i) common += dense.front()[i] && dense.back()[i];
     CHECK(intersection_area(masks.front(), masks.back()) == common);
     double iou[2];
     const uint8_t crowd[2] = {0, 1};
-    yolact::cpu::mask_iou({masks.front()}, {masks.back(), masks.back()}, crowd, iou);
+    std::vector<IntervalMask> found(1), truths(2);
+    found[0] = intervals_of(dense.front(), height, width);
+    for (IntervalMask& truth : truths) truth = intervals_of(dense.back(), height, width);
+    yolact::cpu::mask_iou(found, truths, crowd, iou);
     const double own = area(masks.front()), other = area(masks.back());
     CHECK(iou[0] == (common ? common / (own + other - common) : 0));
     CHECK(iou[1] == (common ? common / own : 0));

@@ -347,9 +347,12 @@ int64_t run_mask_loss(bool backward) {
 }
 
 std::vector<cpu::IntervalMask> read_all(const Strings& strings) {
-  std::vector<cpu::IntervalMask> masks(kMasks, {kHeight, kWidth, {}});
-  for (int64_t i = 0; i < kMasks; ++i)
+  std::vector<cpu::IntervalMask> masks(kMasks);
+  for (int64_t i = 0; i < kMasks; ++i) {
+    masks[i].height = kHeight;
+    masks[i].width = kWidth;
     cpu::read_intervals(strings.data.data() + i * strings.capacity, strings.length[i], &masks[i]);
+  }
   return masks;
 }
 
@@ -378,7 +381,7 @@ int64_t run_merge(bool intersect) {
   if (intersect) masks.resize(2);
   cpu::IntervalMask merged;
   counted([&] { merged = cpu::merge(std::move(masks), intersect); });
-  return static_cast<int64_t>(merged.ones.size());
+  return merged.count;
 }
 
 int64_t run_mask_iou() {
