@@ -53,7 +53,6 @@ def functions(size: Size) -> dict[str, Callable[[Any], Any]]:
         "merge, intersection of large": lambda package: package.merge(large, True),
         "iou of masks": lambda package: package.iou(rles[:count], rles[1:], crowd),
         "iou of large masks": lambda package: package.iou(large[:count], large[1:], crowd),
-        "iou of boxes": lambda package: package.iou(boxes, others, crowd),
         "iou of boxes in lists": lambda package: package.iou(*box_lists, crowd),
         "frPyObjects of polygons": lambda package: package.frPyObjects(polygons, height, width),
         "frPyObjects of boxes": lambda package: package.frPyObjects(boxes, height, width),
