@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import pytest
 from films import StandIn, write_film
+from test_run import resident
 
 from yolact import mask
 from yolact.cli import main
@@ -233,3 +234,18 @@ class Quiet(StandIn):
 
     def choose_threads(self) -> None:
         """There are none."""
+
+
+def test_memory_stays_flat_however_long_the_page(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (400, 400, 3), dtype=np.uint8)
+    memory = {}
+
+    def pictures() -> Iterator[np.ndarray]:
+        for number in range(251):
+            if number in (50, 250):
+                memory[number] = resident()
+            yield noise
+
+    write(StandIn().stream(pictures()), tmp_path / "r.html")
+    assert (tmp_path / "r.html").stat().st_size > 30 * 2**20
+    assert memory[250] - memory[50] < 5 * 2**20

@@ -291,6 +291,7 @@ def test_the_keyboard_does_it_all(small: Path, open_report: Open) -> None:
     page.keyboard.press("Enter")
     assert page.locator("#instances [aria-pressed=true]").inner_text().split() == ["dog", "0.40"]
     page.keyboard.press("Escape")
+    playwright.expect(page.locator("#gallery")).to_be_visible()
     assert focused().startswith("first.jpg"), "back where one came from"
 
 
@@ -377,6 +378,13 @@ def test_many_pictures_are_decoded_when_they_come_into_sight(tmp_path: Path, ope
     page.locator("#gallery button").last.click()
     page.reload()
     assert page.locator("#name").inner_text() == "399.jpg", "its address leads there"
+    page.go_back()
+    playwright.expect(page.locator("#gallery")).to_be_visible()
+    page.go_forward()
+    playwright.expect(page.locator("#name")).to_have_text("399.jpg")
+    page.keyboard.press("Escape")
+    playwright.expect(page.locator("#gallery")).to_be_visible()
+    page.locator("#gallery button").last.click()
     assert page.locator("#stage img").evaluate("img => img.decode().then(() => img.naturalWidth)") == 80
     source = page.locator("#stage img").get_attribute("src")
     assert base64.b64decode(source.split(",")[1])[:2] == b"\xff\xd8"

@@ -39,7 +39,7 @@ function packed(colour, alpha, white = 0) {
   return channels.reduce((value, channel) => value * 256 + channel, Math.round(255 * alpha));
 }
 
-/** A picture with what is found in it, as large as its place. */
+/** A picture with what is found in it: a frame to be put somewhere. */
 class Scene {
   constructor(picture) {
     this.picture = picture;
@@ -51,13 +51,13 @@ class Scene {
     this.frame.style.setProperty("--aspect", picture.size[1] / picture.size[0]);
   }
 
-  /** Draw it with at most so many pixels on its longer side. */
-  draw(longest) {
+  /** Decode the picture; its masks will have at most so many pixels on their longer side. */
+  load(longest) {
     this.longest = longest;
     if (!this.img.src) this.img.src = `data:image/jpeg;base64,${this.picture.jpeg.textContent}`;
-    this.update();
   }
 
+  /** Draw what is to be seen. */
   update() {
     const { painted, truths } = this.picture;
     const chosen = this.picture === current && (active || pinned);
@@ -142,8 +142,11 @@ class Scene {
 const near = new IntersectionObserver(entries => {
   for (const { target, isIntersecting } of entries) {
     const { scene } = pictures[target.dataset.index];
-    if (isIntersecting) scene.draw(Math.ceil(target.clientWidth * Math.min(devicePixelRatio, 2)));
-    else if (scene.longest) scene.clear();
+    const { clientWidth, clientHeight } = scene.frame;
+    if (isIntersecting) {
+      scene.load(Math.ceil(Math.max(clientWidth, clientHeight) * Math.min(devicePixelRatio, 2)));
+      scene.update();
+    } else if (scene.longest) scene.clear();
   }
 }, { rootMargin: "300px" });
 
@@ -152,7 +155,7 @@ for (const picture of pictures) {
   picture.count = element("span", { className: "count" });
   const name = element("span", { className: "name", textContent: picture.name, title: picture.name });
   const button = element("button", { type: "button" }, picture.scene.frame, element("span", { className: "caption" }, name, picture.count));
-  button.addEventListener("click", () => open(picture));
+  button.addEventListener("click", () => go(picture));
   picture.card = element("li", {}, button);
   picture.card.dataset.index = picture.index;
   picture.card.style.setProperty("--aspect", Math.min(3, Math.max(0.5, picture.size[1] / picture.size[0])));
@@ -160,34 +163,54 @@ for (const picture of pictures) {
   near.observe(picture.card);
 }
 
-// ---- one picture
+// ---- one picture: which, the address tells, so that a browser's own way back leads to the gallery
 
-function open(picture) {
-  current = picture;
-  active = pinned = null;
-  $("gallery").hidden = true;
-  $("single").hidden = false;
-  $("name").textContent = picture.name;
-  picture.alone = new Scene(picture);
-  $("stage").replaceChildren(picture.alone.frame);
-  picture.alone.draw(Infinity);
-  $("instances").replaceChildren(...picture.instances.map(row));
-  location.replace(`#${picture.index + 1}`);
-  describe();
-  refresh();
-  $("single").scrollIntoView({ block: "nearest" });
+let inHistory = false;  // the gallery, one step back
+
+function go(picture) {
+  inHistory = true;
+  location.hash = picture.index + 1;
+  follow();
 }
 
-function close() {
-  const { card } = current;
-  current = active = pinned = null;
-  $("single").hidden = true;
-  $("gallery").hidden = false;
-  $("stage").replaceChildren();
-  history.replaceState(null, "", location.pathname);
-  refresh();
-  card.scrollIntoView({ block: "nearest" });
-  card.firstChild.focus();
+function step(by) {
+  const seen = pictures.filter(picture => !picture.card.hidden || picture === current);
+  const next = seen[seen.indexOf(current) + by];
+  if (!next) return;
+  location.replace(`#${next.index + 1}`);
+  follow();
+}
+
+function back() {
+  if (inHistory) history.back();
+  else location.replace("#");
+}
+
+function follow() {
+  const picture = pictures[Number(location.hash.slice(1)) - 1] || null;
+  if (picture === current) return;
+  const before = current;
+  current = picture;
+  active = pinned = null;
+  $("gallery").hidden = picture;
+  $("single").hidden = !picture;
+  if (picture) {
+    $("name").textContent = picture.name;
+    picture.alone = new Scene(picture);
+    $("stage").replaceChildren(picture.alone.frame);
+    picture.alone.load(Infinity);
+    $("instances").replaceChildren(...picture.instances.map(row));
+    refresh();
+    $("single").scrollIntoView({ block: "nearest" });
+  } else {
+    inHistory = false;
+    $("stage").replaceChildren();
+    $("instances").replaceChildren();
+    before.alone = null;
+    refresh();
+    before.card.scrollIntoView({ block: "nearest" });
+    before.card.firstChild.focus();
+  }
 }
 
 function row(instance) {
@@ -248,13 +271,8 @@ $("stage").addEventListener("pointermove", event => { if (event.pointerType === 
 $("stage").addEventListener("pointerleave", () => highlight(null));
 $("stage").addEventListener("click", event => { const hit = under(event); pin(hit === pinned ? null : hit); });
 
-function step(by) {
-  const seen = pictures.filter(picture => !picture.card.hidden || picture === current);
-  const next = seen[seen.indexOf(current) + by];
-  if (next) open(next);
-}
-
-$("back").addEventListener("click", close);
+window.addEventListener("hashchange", follow);
+$("back").addEventListener("click", back);
 $("previous").addEventListener("click", () => step(-1));
 $("next").addEventListener("click", () => step(1));
 document.addEventListener("keydown", event => {
@@ -262,7 +280,7 @@ document.addEventListener("keydown", event => {
   if (event.ctrlKey || event.metaKey || event.altKey || typing) return;
   const layer = { m: "masks", b: "boxes", l: "labels", t: "truth" }[event.key];
   if (layer) document.querySelector(`[data-layer=${layer}]`).click();
-  else if (current && event.key === "Escape") close();
+  else if (current && event.key === "Escape") back();
   else if (current && event.key === "ArrowLeft") step(-1);
   else if (current && event.key === "ArrowRight") step(1);
 });
@@ -361,5 +379,4 @@ $("all").addEventListener("click", () => switchAll(true));
 $("none").addEventListener("click", () => switchAll(false));
 if (matchMedia("(max-width: 760px)").matches) $("filters").open = false;
 refresh();
-const asked = pictures[Number(location.hash.slice(1)) - 1];
-if (asked) open(asked);
+follow();
