@@ -8,7 +8,7 @@ STAMPS = build/stamps/$(subst /,_,$(PYTHON))
 NATIVE = $(wildcard csrc/*/*.cpp csrc/*/*.h csrc/*/*.cu csrc/*/*.cuh cmake/*) CMakeLists.txt setup.py pyproject.toml
 PACKAGE = $(shell find yolact -type f -not -name '*.so' -not -name '*.pyc' -not -name _build_info.json)
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' yolact/__init__.py)
-CXX_SOURCES = $(wildcard cmake/*.cpp csrc/*/*.cpp csrc/*/*.h csrc/*/*.cu csrc/*/*.cuh tests/csrc/*.cpp tests/csrc/*.h tests/instructions/*.cpp)
+CXX_SOURCES = $(wildcard cmake/*.cpp csrc/*/*.cpp csrc/*/*.h csrc/*/*.cu csrc/*/*.cuh tests/csrc/*.cpp tests/csrc/*.h tests/instructions/*.cpp examples/*/*.cpp)
 SANITIZE = build/sanitize
 SIMT = build/simt
 WHEEL = build/wheel
