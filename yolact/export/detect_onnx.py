@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import onnx
 
 OPSET = 18  # of ONNX: the first whose Split and Reduce operators are written as here
-IR_VERSION = 10
+IR_VERSION = 8  # the form of the file that came with it
 
 
 def detect_graph(

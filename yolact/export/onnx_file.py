@@ -17,7 +17,7 @@ from yolact import ops
 from yolact.config import DetectOptions
 from yolact.export.check import Checked, made_up_pictures
 from yolact.export.description import check_target, detect_options, metadata, need_packages
-from yolact.export.detect_onnx import OPSET, detect_graph
+from yolact.export.detect_onnx import IR_VERSION, OPSET, detect_graph
 from yolact.export.modules import RawNetwork
 from yolact.export.onnx_check import RAW, check_onnx, run_detect, run_network
 from yolact.files import replacing
@@ -103,7 +103,13 @@ def _network_graph(network: RawNetwork, images: Tensor) -> onnx.ModelProto:
             verbose=False,
         )
     assert program is not None
-    return program.model_proto
+    model = program.model_proto
+    graph = model.graph
+    # The exporter's notes name files of this machine; the opset came with an older form of the file, which needs none.
+    for part in (graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
+        del part.metadata_props[:]
+    model.ir_version = IR_VERSION
+    return model
 
 
 @contextmanager
