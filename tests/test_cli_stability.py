@@ -57,6 +57,14 @@ def test_noise_is_measured_by_its_seed(photo: str):
     assert first["noise"] == {"sigma": 20.0, "flicker": 0.01, "jpeg_quality": 90}
 
 
+def test_standard_output_gets_the_numbers(photo: str, capsys: pytest.CaptureFixture[str]):
+    assert main(["stability", photo, "--frames", "2", "--json", "-"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["all"]["frames"] == 2
+    assert err.splitlines()[1].startswith(photo)
+    assert os.listdir() == [photo]
+
+
 def test_several_sources_are_told_together_and_drawn(photo: str, capsys: pytest.CaptureFixture[str]):
     pytest.importorskip("matplotlib")
     write_film(Path("film.mp4"), 3)
@@ -104,6 +112,8 @@ def test_rejects_what_cannot_be(photo: str, capsys: pytest.CaptureFixture[str]):
         (photo, "--jpeg-quality", "101"): "'--jpeg-quality'",
         (photo, "--json", photo): "would be overwritten",
         (photo, "--json", "file/r.json"): "file: the folder cannot be made",
+        (photo, "--json", "."): ".: is a folder",
+        (photo, "--plot", "plot.jpg"): "--plot must name a file that ends in .png, got plot.jpg",
         (photo, "--weights", "none.pth"): "none.pth: no such file",
     }.items():
         assert main(["stability", *arguments]) == 2

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from yolact.cli import _options as options
+from yolact.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,8 +36,8 @@ if TYPE_CHECKING:
 @options.number("--jpeg-quality", 90, "Of a picture: each frame is coded so; 0 for not at all.", low=0, high=100)
 @options.number("--seed", 0, "Of the noise.", low=0)
 @options.number("--batch-size", 1, "Frames that go through the network together.")
-@click.option("--json", "results_file", type=Path, metavar="FILE", help="Write the numbers.")
-@click.option("--plot", type=Path, metavar="FILE", help="Draw them, as PNG.")
+@click.option("--json", "results_file", type=Path, metavar="FILE", help="Write the numbers; - is standard output.")
+@click.option("--plot", type=Path, metavar="FILE", help="Draw them, .png.")
 @click.pass_context
 def stability(
     context: click.Context,
@@ -72,16 +73,20 @@ def stability(
     from yolact.files import replacing
     from yolact.pictures import find_sources, make_folder
     from yolact.predictor import load
-    from yolact.run import keep_apart
+    from yolact.run import STDOUT, keep_apart
     from yolact.signals import kept_signals
 
     inputs = find_sources(sources)
-    written = [path for path in (results_file, plot) if path is not None]
+    written = [path for path in (results_file, plot) if path is not None and path != STDOUT]
     keep_apart(inputs, written)
     if plot is not None:  # whatever can fail is told before the work
+        if plot.suffix.lower() != ".png":
+            raise UserError(f"--plot must name a file that ends in .png, got {plot}")
         require_matplotlib()
     for path in written:
         make_folder(path.parent)
+        if path.is_dir():
+            raise UserError(f"{path}: is a folder")
     model = load(weights, device, config)
     differs = Noise(noise, flicker, jpeg_quality or None)
     measured: dict[str, Stability] = {}
@@ -101,12 +106,14 @@ def stability(
             measured[str(source)] = temporal_stability(instances.to_coco(0) for instances in found)
     films = {name: film.summary() for name, film in measured.items()}
     together = pool(measured.values())
-    click.echo(table({**films, **({"all": together.summary()} if len(films) > 1 else {})}))
-    if results_file is not None:
-        how = {"weights": weights, "score_threshold": score_threshold, "noise": asdict(differs), "seed": seed}
-        report = {**how, "films": films, "all": together.summary()}
+    click.echo(table({**films, **({"all": together.summary()} if len(films) > 1 else {})}), err=results_file == STDOUT)
+    how = {"weights": weights, "score_threshold": score_threshold, "noise": asdict(differs), "seed": seed}
+    report = json.dumps({**how, "films": films, "all": together.summary()}, indent=1)
+    if results_file == STDOUT:
+        click.echo(report)
+    elif results_file is not None:
         with replacing(results_file) as file:
-            file.write(f"{json.dumps(report, indent=1)}\n".encode())
+            file.write(f"{report}\n".encode())
     if plot is not None:
         plot_stability(measured, plot)
     if signals and not isinstance(inputs[0], int):  # a webcam has no other end
