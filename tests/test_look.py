@@ -61,6 +61,9 @@ def test_the_steps_lead_to_the_mask() -> None:
 def test_the_strongest_terms_come_first() -> None:
     found = replace(instances(1), coefficients=torch.tensor([[0.01, -1.0, 0.5, 0.02, 1.0]]))
     assert assemble(found).strongest.tolist() == [1, 2, 3, 0, 4], "a silent prototype weighs nothing"
+    outside = found.prototypes.clone()
+    outside[:2, :, 3] += 1000
+    assert assemble(replace(found, prototypes=outside)).strongest.tolist() == [1, 2, 3, 0, 4], "nor what lies outside"
 
 
 @pytest.mark.parametrize("count", [0, 2])

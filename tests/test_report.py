@@ -26,7 +26,7 @@ from yolact.pictures import write_picture
 from yolact.report import Report, write
 from yolact.run import run
 
-HOSTILE = "</script><script>alert(1)</script><!--\"'&amp;${x}\u2028.jpg"
+HOSTILE = "</script x><!--<script </script><script>alert(1)</script><!--\"'&amp;${x}\u2028.jpg"
 
 
 class Parser(HTMLParser):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from conftest import skip_or_fail
@@ -23,7 +24,9 @@ except ImportError:
     skip_or_fail("browser", "playwright is not installed")
 
 BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
-HOSTILE = "</script><script>document.title='run'</script><img src=x onerror=\"document.title='run'\">'\"&amp;"
+HOSTILE = (
+    '</script x><!--<script </script><script>document.title=1</script><img src=x onerror="document.title=1">\'"&amp;'
+)
 
 Open = Callable[..., Any]  # the page of a report
 
@@ -96,21 +99,18 @@ def small(tmp_path: Path) -> Path:
     return tmp_path / "r.html"
 
 
+def seen(page: Any, canvas: str) -> np.ndarray:
+    """The pixels of a canvas, [H, W, 4] RGBA; of one that is hidden, none."""
+    url = page.locator(canvas).evaluate("canvas => canvas.hidden ? '' : canvas.toDataURL()")
+    if not url:
+        return np.zeros((0, 0, 4), np.uint8)
+    png = np.frombuffer(base64.b64decode(url.split(",")[1]), np.uint8)
+    return cv2.cvtColor(cv2.imdecode(png, cv2.IMREAD_UNCHANGED), cv2.COLOR_BGRA2RGBA)
+
+
 def covered(page: Any, canvas: str) -> np.ndarray:
     """Where a canvas has colour, [H, W] bool."""
-    height, width, text = page.locator(canvas).evaluate(
-        """canvas => {
-            if (canvas.hidden || !canvas.width) return [0, 0, ""];
-            const { width, height } = canvas;
-            const copy = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
-            copy.drawImage(canvas, 0, 0);
-            const { data } = copy.getImageData(0, 0, width, height);
-            let text = "";
-            for (let i = 3; i < data.length; i += 4) text += data[i] ? "1" : "0";
-            return [height, width, text];
-        }"""
-    )
-    return (np.frombuffer(text.encode(), np.uint8) == ord("1")).reshape(height, width)
+    return seen(page, canvas)[..., 3] > 0
 
 
 def on_a_grid(page: Any, rle: dict[str, Any], *sizes: tuple[int, int]) -> list[np.ndarray]:
@@ -177,14 +177,16 @@ def test_the_gallery_shows_masks_and_their_colours(small: Path, open_report: Ope
     scene = covered(page, "#gallery li:first-child .masks")
     cat, dog = boxes((5, 5, 20, 30), (40, 10, 30, 40))
     np.testing.assert_array_equal(scene, sampled(cat | dog, scene.shape))
-    middle = page.locator("#gallery li:first-child .masks").evaluate(
-        """canvas => [...canvas.getContext("2d").getImageData(
-            canvas.width * 55 / 80, canvas.height * 30 / 60, 1, 1).data]"""
-    )
     swatch = page.locator("#classes tr", has_text="dog").locator(".swatch")
     colour = [int(n) for n in re.findall(r"\d+", swatch.evaluate("swatch => swatch.style.background"))]
-    assert np.abs(np.array(middle[:3]) - colour[:3]).max() <= 2, "as drawn at half strength, but for rounding"
-    assert abs(middle[3] - 128) <= 1
+    page.locator("#gallery button").first.click()
+    middle, border = seen(page, "#stage .masks")[30, [55, 40]].astype(int)
+    assert np.abs(middle[:3] - colour[:3]).max() <= 2, "as drawn at half strength, but for rounding"
+    assert middle[3] == 128
+    assert (border[:3] > middle[:3]).all()
+    assert border[3] == 230, "its border is lighter and stronger"
+    page.locator("#instances button").last.click()
+    assert seen(page, "#stage .masks")[[30, 20], [55, 10], 3].tolist() == [179, 45], "what is chosen stands out"
 
 
 def test_classes_and_scores_filter(small: Path, open_report: Open) -> None:
@@ -205,6 +207,9 @@ def test_classes_and_scores_filter(small: Path, open_report: Open) -> None:
     assert page.locator("#gallery li:visible .name").all_inner_texts() == ["first.jpg"]
     assert page.locator("#summary").inner_text() == "1 picture of 3 · 1 instance of 3"
     page.get_by_role("button", name="All").click()
+    page.locator("#score").fill("0.4")
+    playwright.expect(page.locator("#score-value")).to_have_text("0.40")
+    playwright.expect(page.locator("#summary")).to_have_text("2 pictures of 3 · 3 instances")
     page.locator("#score").fill("0.5")
     playwright.expect(page.locator("#summary")).to_have_text("2 pictures of 3 · 2 instances of 3")
     assert page.locator("#score-value").inner_text() == "0.50"
@@ -225,7 +230,10 @@ def test_layers_are_switched(small: Path, open_report: Open) -> None:
     assert covered(page, "#stage .truth").size == 0
     page.get_by_label("Truth").check(force=True)
     truth = covered(page, "#stage .truth")
-    assert (truth & other).sum() == truth.sum() < other.sum(), "striped"
+    assert 0 < (truth & other).sum() == truth.sum() < other.sum(), "striped"
+    page.get_by_label("cat", exact=True).uncheck()
+    assert covered(page, "#stage .truth").size == 0
+    page.get_by_label("cat", exact=True).check()
     page.get_by_label("Masks", exact=True).uncheck(force=True)
     assert covered(page, "#stage .masks").size == 0
     assert page.locator("#stage .box").count() == 0
@@ -259,6 +267,23 @@ def test_an_instance_under_the_pointer_is_told(small: Path, open_report: Open) -
     assert about.inner_text().startswith("cat"), "by its box, where no mask is shown"
     page.locator("#instances button").last.hover()
     assert about.inner_text().startswith("dog")
+    page.get_by_label("dog", exact=True).uncheck()
+    assert about.inner_text().startswith("80 × 60 pixels"), "what is filtered out is chosen no longer"
+
+
+def test_the_smallest_of_boxes_is_under_the_pointer(tmp_path: Path, open_report: Open) -> None:
+    with Report(tmp_path / "r.html").writing() as page:
+        found = [
+            {"category_id": id, "score": 0.5, "bbox": box} for id, box in ((1, [30, 20, 20, 20]), (2, [0, 0, 80, 60]))
+        ]
+        page.add("a", np.zeros((60, 80, 3), np.uint8), found, {1: "small", 2: "large"})
+    page = open_report(tmp_path / "r.html")
+    page.locator("#gallery button").click()
+    frame = page.locator("#stage .frame")
+    share = frame.bounding_box()["width"] / 80
+    for x, name in ((40, "small"), (10, "large")):
+        frame.hover(position={"x": x * share, "y": 30 * share})
+        assert page.locator("#about").inner_text().startswith(name)
 
 
 def test_the_keyboard_does_it_all(small: Path, open_report: Open) -> None:
@@ -272,6 +297,10 @@ def test_the_keyboard_does_it_all(small: Path, open_report: Open) -> None:
     assert not page.get_by_label("Masks", exact=True).is_checked()
     page.keyboard.press("m")
     assert page.get_by_label("Masks", exact=True).is_checked()
+    page.keyboard.press("Control+m")
+    page.get_by_label("Find a file").press("m")
+    assert page.get_by_label("Masks", exact=True).is_checked()
+    page.get_by_label("Find a file").fill("")
     for _ in range(30):
         page.keyboard.press("Tab")
         if focused().startswith("second.jpg"):
