@@ -24,7 +24,6 @@ exclude_patterns = ["extensions"]
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "docstrings", "commands", "links"]
 myst_heading_anchors = 3
-suppress_warnings = ["toc.not_included"]
 
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
