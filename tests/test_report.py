@@ -125,7 +125,7 @@ def test_the_policy_allows_the_page_alone(tmp_path: Path) -> None:
         return [f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" for text in texts]
 
     scripts = [text for (tag, has), text in zip(page.elements, page.texts, strict=True) if tag == "script" and not has]
-    assert len(scripts) == 2
+    assert len(scripts) == 3
     assert allowed["script-src"].split() == hashes(scripts)
     assert allowed["style-src"].split() == hashes(page.contents("style"))
     attributes = {name for _, has in page.elements for name in has}
@@ -173,6 +173,13 @@ def test_write_rejects_other_numbers_of_names(tmp_path: Path, names: list[str]) 
     picture = np.zeros((8, 8, 3), np.uint8)
     with pytest.raises(ValueError, match="names must hold one for each result"):
         write(found_in(picture, picture), tmp_path / "r.html", names=names)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_numbers_that_no_page_can_hold_are_rejected(tmp_path: Path) -> None:
+    result = {"category_id": 1, "score": float("nan"), "bbox": [1, 2, 3, 4]}
+    with pytest.raises(ValueError, match="JSON"), Report(tmp_path / "r.html").writing() as page:
+        page.add("a", np.zeros((9, 9, 3), np.uint8), [result], {1: "thing"})
     assert list(tmp_path.iterdir()) == []
 
 

@@ -298,6 +298,7 @@ def test_the_keyboard_does_it_all(small: Path, open_report: Open) -> None:
     page.keyboard.press("m")
     assert page.get_by_label("Masks", exact=True).is_checked()
     page.keyboard.press("Control+m")
+    assert page.get_by_label("Masks", exact=True).is_checked()
     page.get_by_label("Find a file").press("m")
     assert page.get_by_label("Masks", exact=True).is_checked()
     page.get_by_label("Find a file").fill("")
@@ -307,6 +308,7 @@ def test_the_keyboard_does_it_all(small: Path, open_report: Open) -> None:
             break
     page.keyboard.press("Enter")
     assert page.locator("#name").inner_text() == "second.jpg"
+    assert focused() == "←"
     assert page.locator("#position").inner_text() == "2 of 3"
     page.keyboard.press("ArrowLeft")
     assert page.locator("#name").inner_text() == "first.jpg"
@@ -337,7 +339,7 @@ def test_hostile_names_are_only_text(tmp_path: Path, open_report: Open) -> None:
     page.locator("#gallery button").click()
     assert page.locator("#name").inner_text() == HOSTILE
     assert page.locator("#instances .name").inner_text() == HOSTILE
-    assert page.locator("script:not([type])").count() == 2
+    assert page.locator("script:not([type])").count() == 3
     assert page.locator("img[onerror]").count() == 0
 
 

@@ -59,6 +59,9 @@ class Page:
                 the picture's size); one of the two last may be missing.
             classes: all names by category id, rising: their order makes the colours.
             truths: what there is to find, the same without scores; None: nobody knows.
+
+        Raises:
+            ValueError: a number that is not finite.
         """
         labels = {category: label for label, category in enumerate(classes)}
 
@@ -83,7 +86,9 @@ class Page:
         self._block("classes", [{"name": entry["name"], "colour": entry["colour"]} for entry in self._classes.values()])
 
     def _block(self, kind: str, content: Any) -> None:
-        text = json.dumps(content, separators=(",", ":"))  # all ASCII; no < is left that could end the element
+        text = json.dumps(
+            content, separators=(",", ":"), allow_nan=False
+        )  # all ASCII; no < is left that could end the element
         text = text.replace("<", r"\u003c").replace(">", r"\u003e").replace("&", r"\u0026")
         self._file.write(f'<script type="application/json" class="{kind}">{text}</script>\n'.encode())
 
@@ -165,16 +170,16 @@ def _jpeg(pixels: np.ndarray, side: int) -> bytes:
 def _around(title: str) -> tuple[bytes, bytes]:
     """What stands before and after the pictures: the template, with style, scripts and the policy that allows them."""
     here = files(__package__)
-    parts = {name: here.joinpath(name).read_text("utf-8") for name in ("page.css", "masks.js", "page.js", "page.html")}
-    style, masks, script = (parts[name] for name in ("page.css", "masks.js", "page.js"))
+    style, template = (here.joinpath(name).read_text("utf-8") for name in ("page.css", "page.html"))
+    scripts = {name: here.joinpath(f"{name}.js").read_text("utf-8") for name in ("masks", "pictures", "page")}
     policy = (
-        f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(masks)} {_hash(script)}; "
-        "base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:; style-src {_hash(style)}; "
+        f"script-src {' '.join(map(_hash, scripts.values()))}"
     )
     heading = html.escape(title.encode(errors="replace").decode())
-    before, after = parts["page.html"].split("<!-- pictures -->\n")
-    filled = {"policy": policy, "title": heading, "style": style, "masks": masks, "script": script}
-    return Template(before).substitute(filled).encode(), Template(after).substitute(filled).encode()
+    filled = {"policy": policy, "title": heading, "style": style, **scripts}
+    before, after = (Template(part).substitute(filled).encode() for part in template.split("<!-- pictures -->\n"))
+    return before, after
 
 
 def _hash(text: str) -> str:
