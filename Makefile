@@ -23,6 +23,8 @@ WANTS_BROWSER := $(findstring browser,$(YOLACT_REQUIRE))
 WANTS_INTEGRATIONS := $(findstring integrations,$(YOLACT_REQUIRE))
 PYTEST_NEEDS = build-simt $(if $(HAS_NVCC),wheel) $(if $(WANTS_TORCH_CUDA),venv-torch-cuda) \
   $(if $(WANTS_BROWSER),browser) $(if $(WANTS_INTEGRATIONS),test-integrations)
+# Threads that wait give their core up: on a machine with other work that is many times as fast.
+PYTEST = OMP_WAIT_POLICY=PASSIVE $(PYTHON) -m pytest $(if $(WANTS_INTEGRATIONS),--ignore=tests/integrations)
 
 .PHONY: help demo test lint format docs test-cpp test-python build build-simt wheel release-check venv-torch-cuda browser test-integrations test-integrations-newest bench bench-gpu instructions mutants clean
 
@@ -32,7 +34,10 @@ help:  ## list the commands
 demo: $(STAMPS)/demo  ## masks on a real photo with the bundled model, COCO results beside it
 	$(PYTHON) -m yolact.cli demo
 
-test: lint docs test-cpp test-python  ## everything: lint, the site, C++ tests under sanitizers, pytest
+# Side by side what waits for the network or for one core; then pytest alone, some of whose tests are of time and memory.
+test:  ## everything: lint, the site, C++ tests under sanitizers, pytest
+	$(MAKE) --jobs=2 --output-sync=line lint docs test-cpp $(PYTEST_NEEDS)
+	$(PYTEST)
 
 lint: $(STAMPS)/dev  ## ruff, mypy, clang-format
 	$(PYTHON) -m ruff check .
@@ -54,9 +59,8 @@ docs: $(STAMPS)/dev  ## the site, into build/docs; a warning or a broken link is
 	rm -rf build/docs
 	$(PYTHON) -m sphinx --quiet --fail-on-warning --keep-going --builder html docs build/docs
 
-# Threads that wait give their core up: on a machine with other work that is many times as fast.
 test-python: $(PYTEST_NEEDS)  ## pytest
-	OMP_WAIT_POLICY=PASSIVE $(PYTHON) -m pytest $(if $(WANTS_INTEGRATIONS),--ignore=tests/integrations)
+	$(PYTEST)
 
 build-simt: $(STAMPS)/dev  ## the CUDA kernels for the CPU, as operators, for the tests
 	$(PYTHON) -m cmake -S . -B $(SIMT) -DYOLACT_SIMT=ON -DYOLACT_WERROR=ON -DYOLACT_TORCH_DIR=$(TORCH_DIR) \

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import shutil
 import subprocess
 import tarfile
@@ -21,6 +22,7 @@ from tools.release import NotOk, Release
 METADATA = (
     "Metadata-Version: 2.1\nName: yolact\nVersion: 1.2.3\nSummary: s\nDescription-Content-Type: text/markdown\n\nText\n"
 )
+SETUP = "from setuptools import setup\nsetup(name='yolact', version='1.2.3')\n"
 RUNS_ANYWHERE = 'extern "C" int works() { return 1; }'
 STREAM = "aoti_torch_get_current_cuda_stream"
 
@@ -42,6 +44,7 @@ def write_wheel(path: Path, module: bytes, licence: str = "MIT\n", metadata: str
     tag = path.stem.split("-", 2)[2]
     info = "yolact-1.2.3.dist-info"
     files = {
+        "yolact/__init__.py": b'__version__ = "1.2.3"\n',
         "yolact/_C.so": module,
         f"{info}/METADATA": metadata.encode(),
         f"{info}/WHEEL": f"Wheel-Version: 1.0\nRoot-Is-Purelib: false\nTag: {tag}\n".encode(),
@@ -57,12 +60,16 @@ def write_wheel(path: Path, module: bytes, licence: str = "MIT\n", metadata: str
             archive.writestr(name, data)
 
 
-def write_sdist(path: Path, setup: str) -> None:
-    source = path.parent.parent / "setup.py"
-    source.write_text(setup)
+def write_sdist(
+    path: Path, setup: str = "from setuptools import setup\nsetup(name='yolact', version='1.2.3')\n"
+) -> None:
+    """An sdist with the package, its metadata and that setup.py."""
+    files = {"setup.py": setup, "PKG-INFO": METADATA, "yolact/__init__.py": '__version__ = "1.2.3"\n'}
     with tarfile.open(path, "w:gz") as archive:
-        archive.add(source, "yolact-1.2.3/setup.py")
-    source.unlink()
+        for name, text in files.items():
+            member = tarfile.TarInfo(f"yolact-1.2.3/{name}")
+            member.size = len(text)
+            archive.addfile(member, io.BytesIO(text.encode()))
 
 
 def git(release: Release, *command: str) -> None:
@@ -97,7 +104,7 @@ def release(tmp_path: Path, modules: dict[str, bytes], monkeypatch: pytest.Monke
         (tmp_path / name).write_text(text)
     made = Release(tmp_path)
     made.dist.mkdir()
-    write_sdist(made.sdist, "from setuptools import setup\nsetup(name='yolact', version='1.2.3')\n")
+    write_sdist(made.sdist)
     for wheel in made.wheels:
         write_wheel(wheel, modules["nothing"])
     git(made, "init", "-q")
@@ -124,6 +131,14 @@ def replace(name: str, old: str, new: str) -> Callable[[Release, dict[str, bytes
         text = (release.root / name).read_text()
         assert old in text
         (release.root / name).write_text(text.replace(old, new))
+
+    return change
+
+
+def track(name: str) -> Callable[[Release, dict[str, bytes]], None]:
+    def change(release: Release, modules: dict[str, bytes]) -> None:
+        (release.root / name).touch()
+        git(release, "add", name)
 
     return change
 
@@ -162,9 +177,13 @@ FAULTS = {
             "not of this version: yolact-1.2.3-cp311-cp311-linux_x86_64.whl",
         ),
     ],
+    "contents": [
+        (append("yolact/__init__.py", "late = True\n"), "yolact-1.2.3.tar.gz holds another yolact/__init__.py"),
+        (track("yolact/late.py"), "yolact-1.2.3.tar.gz holds no yolact/late.py: build it again"),
+    ],
     "old systems": [
         (wheels_needing("a newer glibc"), "failed: .*too-recent versioned symbols"),
-        (lambda release, modules: shutil.rmtree(release.dist), "there is none"),
+        (lambda release, modules: shutil.rmtree(release.dist), "there is no wheel"),
     ],
     "operators": [
         (wheels_needing("cudart"), "no CPU build of torch has cudaMalloc"),
@@ -207,6 +226,16 @@ def test_kernels_for_too_few_architectures_are_found(release, monkeypatch):
     monkeypatch.setattr(tool.kernel_table, "read", lambda path: binary)
     with pytest.raises(NotOk, match=r"the kernels are for sm \[75, 90\], not \[75, 80"):
         tool.same_operators(release)
+
+
+def test_files_that_cannot_be_read_are_told(release, capsys):
+    release.sdist.unlink()
+    release.wheels[0].write_bytes(b"PK")
+    assert tool.main(release) == 1
+    told = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
+    assert "yolact-1.2.3.tar.gz" in told["not ok  contents"]
+    assert told["not ok  licence"] == "File is not a zip file"
+    assert "    ok  clean tree" in told
 
 
 def test_want_of_a_gpu_is_told_and_the_status_tells_of_faults(release, capsys, monkeypatch):

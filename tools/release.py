@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+import tarfile
 import tempfile
 import zipfile
 from collections.abc import Callable
@@ -57,7 +58,7 @@ class Release:
     def built(self) -> list[Path]:
         """Those that are there; without any, there is nothing to look at."""
         if not (found := [wheel for wheel in self.wheels if wheel.exists()]):
-            raise NotOk("there is none")
+            raise NotOk("there is no wheel")
         return found
 
 
@@ -102,6 +103,28 @@ def complete_dist(release: Release) -> str:
     return f"the sdist and {len(release.wheels)} wheels"
 
 
+def of_this_tree(release: Release) -> str:
+    """Of the sdist all that git tracks too, of wheels the package: what is compiled in them comes from the sdist."""
+    tracked = told_by("git", "ls-files", cwd=release.root).splitlines()
+    for path in [release.sdist, *release.built]:
+        held = contents(path)
+        for name in tracked:
+            missing = name.startswith("yolact/") and name not in held
+            if missing or (name in held and held[name] != (release.root / name).read_bytes()):
+                raise NotOk(f"{path.name} holds {'no' if missing else 'another'} {name}: build it again")
+    return "as committed"
+
+
+def contents(path: Path) -> dict[str, bytes]:
+    """The files of a wheel or an sdist, by their names in the tree."""
+    if path.suffix == ".whl":
+        with zipfile.ZipFile(path) as wheel:
+            return {name: wheel.read(name) for name in wheel.namelist()}
+    with tarfile.open(path) as sdist:
+        files = [(member.name, sdist.extractfile(member)) for member in sdist if member.isfile()]
+        return {name.partition("/")[2]: file.read() for name, file in files if file}
+
+
 def buildable_sdist(release: Release) -> str:
     with tempfile.TemporaryDirectory() as folder:
         pip = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "--wheel-dir", folder]
@@ -122,7 +145,8 @@ def same_operators(release: Release) -> str:
     digests = {}
     with tempfile.TemporaryDirectory() as folder:
         for wheel in release.built:
-            path = Path(zipfile.ZipFile(wheel).extract("yolact/_C.so", folder))
+            path = Path(folder) / "_C.so"
+            path.write_bytes(contents(wheel)["yolact/_C.so"])
             digests[hashlib.sha256(path.read_bytes()).hexdigest()] = wheel.name
         if len(digests) > 1:
             raise NotOk(f"not of one build: {' and '.join(sorted(digests.values()))}")
@@ -140,15 +164,13 @@ def same_operators(release: Release) -> str:
 def licence_in_wheels(release: Release) -> str:
     text = (release.root / "LICENSE").read_bytes()
     for wheel in release.built:
-        name = f"yolact-{release.version}.dist-info/licenses/LICENSE"
-        archive = zipfile.ZipFile(wheel)
-        if name not in archive.namelist() or archive.read(name) != text:
+        if contents(wheel).get(f"yolact-{release.version}.dist-info/licenses/LICENSE") != text:
             raise NotOk(f"{wheel.name} lacks it")
     return text.decode().splitlines()[0]
 
 
 def sound_metadata(release: Release) -> str:
-    told_by(sys.executable, "-m", "twine", "check", "--strict", *release.built)
+    told_by(sys.executable, "-m", "twine", "check", "--strict", release.sdist, *release.built)
     return "twine finds no fault"
 
 
@@ -175,6 +197,7 @@ CHECKS: dict[str, Callable[[Release], str]] = {
     "new version": new_version,
     "change log": dated_changes,
     "dist": complete_dist,
+    "contents": of_this_tree,
     "old systems": fit_for_old_systems,
     "operators": same_operators,
     "licence": licence_in_wheels,
@@ -191,7 +214,7 @@ def main(release: Release) -> int:
     for name, check in CHECKS.items():
         try:
             print(f"    ok  {name}: {check(release)}", flush=True)
-        except NotOk as fault:
+        except Exception as fault:  # whatever it is that a check stumbles over
             print(f"not ok  {name}: {fault}", flush=True)
             state = 1
     return state
