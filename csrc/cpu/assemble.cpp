@@ -116,6 +116,51 @@ YOLACT_INLINE void window_from_planes(const float* row0, int64_t row_stride, int
   }
 }
 
+// The same for a single plane, as masks of low resolution are: nothing to add up. Where rows of it become columns, a
+// few columns at a time, which the cache holds until they are full.
+YOLACT_INLINE void window_from_plane(const float* plane, int64_t row_stride, int64_t columns, int64_t rows,
+                                     float coefficient, bool with_sigmoid, float* out, int64_t out_x_stride,
+                                     int64_t out_y_stride) {
+  const int64_t block = out_x_stride == 1 ? columns : kLanes;
+  for (int64_t begin = 0; begin < columns; begin += block) {
+    const int64_t end = std::min(begin + block, columns);
+    for (int64_t y = 0; y < rows; ++y) {
+      for (int64_t x = begin; x < end; ++x) {
+        const float value = plane[y * row_stride + x] * coefficient;
+        out[x * out_x_stride + y * out_y_stride] = with_sigmoid ? sigmoid(value) : value;
+      }
+    }
+  }
+}
+
+// Which lines and columns of a canvas hold values that may not lie below.
+YOLACT_INLINE void find_lit(const Canvas& canvas, int32_t lines, int32_t columns, float below, Span* outer,
+                            Span* inner) {
+  *outer = {lines, 0};
+  *inner = {columns, 0};
+  for (int32_t line = 0; line < lines; ++line) {
+    const float* values = canvas.values + line * canvas.stride;
+    int32_t lit = 0;
+    for (int32_t i = 0; i < columns; ++i) lit |= !(values[i] < below);
+    if (!lit) continue;
+    *outer = {std::min(outer->begin, line), line + 1};
+    int32_t begin = 0, end = columns;
+    while (begin < inner->begin && values[begin] < below) ++begin;
+    while (end > inner->end && values[end - 1] < below) --end;
+    *inner = {begin, end};
+  }
+}
+
+// Cuts an axis down to the pixels that lie between values of the canvas of which one is lit.
+void narrow(const Grid& grid, Span lit, Cut* cut) {
+  const int32_t begin = cut->canvas.begin + lit.begin - 1, end = cut->canvas.begin + lit.end;
+  cut->output = intersection(cut->output, {grid.first[std::max(begin, 0)], grid.first[end]});
+  if (!cut->output.empty()) cut->canvas = {grid.index0[cut->output.begin], grid.index1[cut->output.end - 1] + 1};
+}
+
+// Whether both stretch the same pixels over as many.
+bool same(const Axis& a, const Axis& b) { return a.begin == b.begin && a.extent == b.extent && a.output == b.output; }
+
 }  // namespace
 
 Grid::Grid(const Axis& of) : axis(of) {
@@ -140,18 +185,23 @@ Grid::Grid(const Axis& of) : axis(of) {
 Assembler::Assembler(const AssembleArguments& a, Inner inner, const Parallel& parallel)
     : arguments_(a), inner_(inner), prototypes_(static_cast<const float*>(a.prototypes)) {
   pictures_.reserve(a.batch);
+  const auto grid = [&](const Axis& axis, const Grid* last) -> const Grid& {
+    return last && same(last->axis, axis) ? *last : grids_.emplace_back(axis);
+  };
   for (int64_t b = 0; b < a.batch; ++b) {
     const int64_t* size = a.sizes + b * a.size_stride;
-    pictures_.push_back({Grid(axis_of(a, b, false, size[1])), Grid(axis_of(a, b, true, size[0]))});
+    const Picture* last = b > 0 ? &pictures_[b - 1] : nullptr;
+    pictures_.push_back({grid(axis_of(a, b, false, size[1]), last ? &last->x : nullptr),
+                         grid(axis_of(a, b, true, size[0]), last ? &last->y : nullptr)});
     const int64_t x = pictures_[b].x.axis.extent, y = pictures_[b].y.axis.extent;
     const int64_t canvas = inner == Inner::kX ? y * round_up(x + 1) : x * round_up(y + 1);
     tallest_ = std::max<int64_t>(tallest_, pictures_[b].y.axis.output);
-    workspace_size_ = std::max(workspace_size_, round_up(a.channels) + canvas);
+    workspace_size_ = std::max(workspace_size_, round_up(a.channels) + canvas + kLanes);
   }
 
   std::copy_n(a.prototype_stride, 4, stride_);
-  if (a.prototype_type == FloatType::kFloat32 && (stride_[3] == 1 || stride_[2] == 1)) return;
-  const bool channels_last = stride_[3] == 1;
+  const bool channels_last = a.channels > 1 && stride_[3] == 1;
+  if (a.prototype_type == FloatType::kFloat32 && (channels_last || stride_[2] == 1)) return;
   const int64_t row = a.width * a.channels;
   const int64_t to[4] = {a.height * row, row, channels_last ? a.channels : 1, channels_last ? 1 : a.width};
   const int64_t outer = channels_last ? 2 : 3;  // of the axes within a row
@@ -176,7 +226,7 @@ bool Assembler::cut(int64_t b, int64_t d, Cut* x, Cut* y) const {
   return !x->output.empty() && !y->output.empty();
 }
 
-Canvas Assembler::draw(int64_t b, int64_t d, const Cut& x, const Cut& y, float* workspace) const {
+Canvas Assembler::fill(int64_t b, int64_t d, const Cut& x, const Cut& y, float* workspace) const {
   const AssembleArguments& a = arguments_;
   const bool inner_is_x = inner_ == Inner::kX;
   const Cut &inner = inner_is_x ? x : y, &outer = inner_is_x ? y : x;
@@ -195,7 +245,12 @@ Canvas Assembler::draw(int64_t b, int64_t d, const Cut& x, const Cut& y, float* 
   const int64_t inner_size = inner.window.end - inner.window.begin, outer_size = outer.window.end - outer.window.begin;
   float* window = canvas.values + (outer.window.begin - outer.canvas.begin) * canvas.stride + inner.window.begin -
                   inner.canvas.begin;
-  if (stride_[3] == 1) {
+  if (a.channels == 1) {
+    const float* plane = row0 + picture.x.axis.begin + x.window.begin;
+    at_level<window_from_plane>(plane, stride_[1], x.window.end - x.window.begin, y.window.end - y.window.begin,
+                                coefficients[0], a.sigmoid, window, inner_is_x ? 1 : canvas.stride,
+                                inner_is_x ? canvas.stride : 1);
+  } else if (stride_[3] == 1) {
     const float* pixels = row0 + (picture.x.axis.begin + x.window.begin) * stride_[2];
     at_level<YOLACT_WIDTHS(window_from_pixels)>(pixels, stride_[inner_is_x ? 2 : 1], stride_[inner_is_x ? 1 : 2],
                                                 inner_size, outer_size, coefficients, a.channels, a.sigmoid, window,
@@ -208,6 +263,22 @@ Canvas Assembler::draw(int64_t b, int64_t d, const Cut& x, const Cut& y, float* 
                                                 window, inner_is_x ? 1 : canvas.stride, inner_is_x ? canvas.stride : 1);
   }
   return canvas;
+}
+
+bool Assembler::draw(int64_t b, int64_t d, Cut* x, Cut* y, float* workspace, Canvas* canvas) const {
+  *canvas = fill(b, d, *x, *y, workspace);
+  const bool inner_is_x = inner_ == Inner::kX;
+  Cut *inner = inner_is_x ? x : y, *outer = inner_is_x ? y : x;
+  const Span before_inner = inner->canvas, before_outer = outer->canvas;
+  Span lit_inner, lit_outer;
+  at_level<find_lit>(*canvas, before_outer.size(), before_inner.size(), margin_of(arguments_.threshold).below,
+                     &lit_outer, &lit_inner);
+  if (lit_outer.empty()) return false;
+  narrow(inner_is_x ? pictures_[b].x : pictures_[b].y, lit_inner, inner);
+  narrow(inner_is_x ? pictures_[b].y : pictures_[b].x, lit_outer, outer);
+  canvas->values +=
+      (outer->canvas.begin - before_outer.begin) * canvas->stride + inner->canvas.begin - before_inner.begin;
+  return !x->output.empty() && !y->output.empty();
 }
 
 }  // namespace yolact::cpu

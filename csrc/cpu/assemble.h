@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <vector>
 
@@ -25,12 +26,12 @@ struct Grid {
 };
 
 struct Picture {
-  Grid x, y;
+  const Grid &x, &y;
 };
 
 struct Canvas {
-  float* values;   // [outer length, stride]: the low-resolution mask
-  int64_t stride;  // a multiple of kLanes, more than the inner length; zeros follow the mask's values
+  float* values;   // [outer length, stride]: the low-resolution mask; kLanes more may be read
+  int64_t stride;  // more than the inner length
 };
 
 class Assembler {
@@ -44,15 +45,19 @@ class Assembler {
   // Cuts both axes of detection d; false where none of its pixels can be one.
   bool cut(int64_t b, int64_t d, Cut* x, Cut* y) const;
 
-  // Computes what `cut` left, in a workspace of this many floats.
-  Canvas draw(int64_t b, int64_t d, const Cut& x, const Cut& y, float* workspace) const;
+  // Computes what `cut` left, in a workspace of this many floats, and cuts off what lies below the threshold all
+  // around; false where nothing is left.
+  bool draw(int64_t b, int64_t d, Cut* x, Cut* y, float* workspace, Canvas* canvas) const;
   int64_t workspace_size() const { return workspace_size_; }
 
   int64_t tallest() const { return tallest_; }  // the most rows of a result
 
  private:
+  Canvas fill(int64_t b, int64_t d, const Cut& x, const Cut& y, float* workspace) const;
+
   const AssembleArguments& arguments_;
   const Inner inner_;
+  std::deque<Grid> grids_;  // of which pictures share those that are the same
   std::vector<Picture> pictures_;
   std::unique_ptr<float[]> converted_;  // the prototypes, where their type or strides do not suit
   const float* prototypes_;

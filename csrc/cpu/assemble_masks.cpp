@@ -61,14 +61,14 @@ void assemble_masks(const AssembleMasksArguments& a, const Parallel& parallel) {
   for_each_on_worker(parallel, detections, [&](int64_t i, int64_t worker) {
     const int64_t b = i / a.detections, d = i % a.detections;
     uint8_t* mask = a.masks + i * height * pitch;
+    Workspace& workspace = workspaces[worker];
     Cut x, y;
-    if (!assembler.cut(b, d, &x, &y)) {
+    Canvas canvas;
+    if (!assembler.cut(b, d, &x, &y) || !assembler.draw(b, d, &x, &y, workspace.canvas.data(), &canvas)) {
       std::memset(mask, 0, height * pitch);
       return;
     }
-    Workspace& workspace = workspaces[worker];
     const Picture& picture = assembler.picture(b);
-    const Canvas canvas = assembler.draw(b, d, x, y, workspace.canvas.data());
     const int64_t columns = x.output.end - x.output.begin;
     float *row0 = workspace.row0.data(), *row1 = workspace.row1.data();
     int64_t line0 = -1, line1 = -1;  // which lines of the canvas they hold

@@ -163,9 +163,9 @@ void assemble_run_lengths(const AssembleRunLengthsArguments& a, const Parallel& 
     Workspace& workspace = workspaces[worker];
     uint8_t* output = a.data + row * a.capacity;
     Cut x, y;
+    Canvas canvas;
     int64_t needed;
-    if (assembler.cut(b, d, &x, &y)) {
-      const Canvas canvas = assembler.draw(b, d, x, y, workspace.canvas.data());
+    if (assembler.cut(b, d, &x, &y) && assembler.draw(b, d, &x, &y, workspace.canvas.data(), &canvas)) {
       needed = at_level<write_detection>(picture, x, y, canvas, a.threshold, workspace, output, a.capacity);
     } else {
       needed = RunWriter(output, a.capacity).finish(int64_t{picture.x.axis.output} * picture.y.axis.output);

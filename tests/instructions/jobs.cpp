@@ -209,6 +209,52 @@ int64_t run_assemble_run_lengths(float box_side) {
   return sum(strings.length);
 }
 
+// Masks of low resolution, each the only prototype of a picture of its own, as resize_masks hands them over.
+template <class Arguments>
+Arguments resizing(const std::vector<float>& logits, const std::vector<float>& boxes, const int64_t (&size)[2]) {
+  static const float kOne = 1;
+  Arguments a{};
+  a.batch = static_cast<int64_t>(boxes.size()) / 4;
+  a.detections = a.channels = 1;
+  a.height = a.width = 78;
+  a.prototypes = logits.data();
+  std::copy_n(std::vector<int64_t>{78 * 78, 78, 1, 78 * 78}.begin(), 4, a.prototype_stride);
+  a.coefficients = &kOne;
+  a.boxes = boxes.data();
+  a.sizes = size;
+  a.crop = Crop::kNone;
+  return a;
+}
+
+int64_t run_resize(bool dense) {
+  constexpr int64_t kCount = 4, kSize[2] = {275, 301};
+  Random random;
+  std::vector<float> logits, boxes(4 * kCount);
+  for (int64_t i = 0; i < kCount; ++i) {
+    const float x = random.uniform(10, 60), y = random.uniform(10, 60);
+    for (int64_t pixel = 0; pixel < 78 * 78; ++pixel) {
+      const float dx = static_cast<float>(pixel % 78) - x, dy = static_cast<float>(pixel / 78) - y;
+      logits.push_back(100 - dx * dx - dy * dy);
+    }
+  }
+  if (dense) {
+    auto a = resizing<AssembleMasksArguments>(logits, boxes, kSize);
+    std::vector<uint8_t> masks(kCount * kSize[0] * kSize[1]);
+    a.masks = masks.data();
+    counted([&] { cpu::assemble_masks(a, serial()); });
+    return sum(masks);
+  }
+  auto a = resizing<AssembleRunLengthsArguments>(logits, boxes, kSize);
+  Strings strings(kCount, 4096);
+  a.capacity = strings.capacity;
+  a.data = strings.data.data();
+  a.length = strings.length.data();
+  a.needed = strings.needed.data();
+  a.size = strings.size.data();
+  counted([&] { cpu::assemble_run_lengths(a, serial()); });
+  return sum(strings.length);
+}
+
 constexpr int64_t kMasks = 8, kHeight = 275, kWidth = 301;
 
 // Ellipses, or pixels by chance, row by row or column by column.
@@ -426,6 +472,8 @@ const std::map<std::string, std::function<int64_t()>> kJobs = {
     {"assemble_masks packed", [] { return run_assemble_masks(0.3f, true); }},
     {"assemble_run_lengths", [] { return run_assemble_run_lengths(0.3f); }},
     {"assemble_run_lengths whole picture", [] { return run_assemble_run_lengths(1.0f); }},
+    {"resize_masks", [] { return run_resize(true); }},
+    {"resize_run_lengths", [] { return run_resize(false); }},
     {"encode_run_lengths by rows", [] { return run_encode(false, false); }},
     {"encode_run_lengths by columns", [] { return run_encode(false, true); }},
     {"encode_run_lengths noise", [] { return run_encode(true, false); }},
