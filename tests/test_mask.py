@@ -7,10 +7,15 @@ import subprocess
 import sys
 import threading
 import time
+from collections import OrderedDict
+from itertools import groupby
 
 import numpy as np
 import pytest
 from conftest import shared_path
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays as hypothesis_arrays
 from masks import adversarial_masks, random_mask, real_rles
 from pycocotools import mask as coco
 
@@ -20,13 +25,20 @@ from yolact import mask
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 
+ORACLE = "data/coco_eval_oracle"
+ANNOTATIONS = ("data/coco-val-daily/instances_val2017_daily.json", f"{ORACLE}/instances_val2014_100.json")
+
+
 def same(actual, expected) -> bool:
-    """Equal in type, dtype, shape and every byte."""
+    """Equal in type, dtype, shape, order and every byte."""
     if isinstance(expected, (np.ndarray, np.generic)):
         return (
             type(actual) is type(expected)
             and actual.dtype == expected.dtype
             and actual.shape == expected.shape
+            and all(
+                actual.flags[flag] == expected.flags[flag] for flag in ("F_CONTIGUOUS", "C_CONTIGUOUS", "WRITEABLE")
+            )
             and actual.tobytes() == expected.tobytes()
         )
     return type(actual) is type(expected) and actual == expected
@@ -59,10 +71,52 @@ def test_encode_takes_stacks_in_any_layout():
     assert same(mask.encode(stack[:, :, :0]), [])
 
 
+@settings(deadline=None, max_examples=200)
+@given(st.data())
+def test_encode_takes_any_strides_and_values(data):
+    """A view of a larger array: axes in any order, every so many pixels, forwards or backwards."""
+    dtype = data.draw(st.sampled_from([np.uint8, np.bool_]))
+    axes = data.draw(st.sampled_from([2, 3]))
+    array = data.draw(hypothesis_arrays(dtype, st.tuples(*[st.integers(0, 70)] * axes), fill=st.just(dtype(1))))
+    steps = data.draw(st.tuples(*[st.sampled_from([1, 2, 3, -1, -2])] * axes))
+    view = array[tuple(slice(None, None, step) for step in steps)].transpose(data.draw(st.permutations(range(axes))))
+    view.flags.writeable = False
+    assert same(mask.encode(view), coco.encode(fortran(view != 0)))
+
+
 def test_encode_of_noise_outgrows_every_buffer():
     noise = fortran(np.random.default_rng(0).random((300, 200, 3)) < 0.5)
     noise[:, :, 1] = 0
     assert same(mask.encode(noise), coco.encode(noise))
+
+
+def test_large_masks_match():
+    """64 million pixels: an ellipse, and a band of noise whose runs are as short as they get."""
+    y, x = np.ogrid[:8000, :8000]
+    dense = np.asfortranarray((((x - 3900) / 3800) ** 2 + ((y - 4100) / 2500) ** 2 < 1).astype(np.uint8))
+    dense[:, 7000:7050] = np.random.default_rng(0).random((8000, 50)) < 0.5
+    rle = coco.encode(dense)
+    assert same(mask.encode(dense), rle)
+    assert same(mask.encode(np.ascontiguousarray(dense)), rle)
+    assert np.array_equal(mask.decode(rle), dense)
+    shifted = mask.encode(dense[::-1])
+    assert same(mask.area([rle, shifted]), coco.area([rle, shifted]))
+    assert same(mask.toBbox([rle, shifted]), coco.toBbox([rle, shifted]))
+    assert same(mask.iou([rle], [rle, shifted], [0, 1]), coco.iou([rle], [rle, shifted], [0, 1]))
+    for intersect in (False, True):
+        assert same(mask.merge([rle, shifted], intersect), coco.merge([rle, shifted], intersect))
+
+
+def test_many_masks_match():
+    rng = np.random.default_rng(0)
+    rles = mask.encode(rng.random((24, 32, 2000)) < rng.choice([0.01, 0.5, 0.99], 2000))
+    assert same(mask.decode(rles), coco.decode(rles))
+    assert same(mask.toBbox(rles), coco.toBbox(rles))
+    assert same(mask.merge(rles), coco.merge(rles))
+    crowd = rng.integers(0, 2, 400)
+    assert same(mask.iou(rles, rles[:400], crowd), coco.iou(rles, rles[:400], crowd))
+    boxes, others = rng.random((2000, 4)) * 50, rng.random((400, 4)) * 50
+    assert same(mask.iou(boxes, others, crowd), coco.iou(boxes, others, crowd))
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -87,17 +141,27 @@ def test_every_function_matches_on_random_masks(seed):
         assert same(mask.decode(strings), coco.decode(strings))
 
 
-def test_every_function_matches_on_real_strings():
-    rles = real_rles("yolact_resnet50")[:2000]
-    for start in range(0, len(rles), 200):  # pycocotools counts at most 255 areas with NumPy 2
-        some = rles[start : start + 200]
-        assert same(mask.area(some), coco.area(some))
+@pytest.mark.parametrize("name", ["yolact_base", "yolact_resnet50", "coco"])
+def test_every_function_matches_on_real_strings(name):
+    """What published models answered, and COCO's own results; all of it."""
+    if name == "coco":
+        results = json.loads(shared_path(f"{ORACLE}/instances_val2014_fakesegm100_results.json").read_text())
+        rles = [result["segmentation"] for result in results]
+    else:
+        rles = real_rles(name)
+    of_one_size = [list(group) for _, group in groupby(rles, key=lambda rle: rle["size"])]  # a picture or more
+    for some in (group[start : start + 200] for group in of_one_size for start in range(0, len(group), 200)):
+        flags = [place % 3 == 0 for place in range(len(some))]
+        pixels = mask.decode(some)
+        assert [rle["counts"].decode() for rle in mask.encode(pixels)] == [rle["counts"] for rle in some]
+        assert np.array_equal(pixels[..., 0], coco.decode(some[0]))
+        assert same(mask.area(some), coco.area(some))  # pycocotools counts at most 255 with NumPy 2
         assert same(mask.toBbox(some), coco.toBbox(some))
-        flags = [place % 3 == 0 for place in range(40)]
-        assert same(mask.iou(some, some[:40], flags), coco.iou(some, some[:40], flags))  # of different sizes too
-        alike = [rle for rle in some if rle["size"] == some[0]["size"]]
+        assert same(mask.iou(some, some, flags), coco.iou(some, some, flags))
         for intersect in (False, True):
-            assert same(mask.merge(alike, intersect), coco.merge(alike, intersect))
+            assert same(mask.merge(some, intersect), coco.merge(some, intersect))
+    some = rles[:: len(rles) // 100]  # of different sizes
+    assert same(mask.iou(some, some, [0] * len(some)), coco.iou(some, some, [0] * len(some)))
 
 
 def test_box_iou_matches():
@@ -136,6 +200,13 @@ def test_polygons_match(seed):
         height, width = (int(n) for n in rng.integers(1, 120, 2))
         polygons = [polygon(rng) for _ in range(int(rng.integers(1, 4)))]
         assert same(mask.frPyObjects(polygons, height, width), coco.frPyObjects(polygons, height, width))
+
+
+def test_a_polygon_of_many_vertices_matches():
+    """An outline that crosses its columns hundreds of times."""
+    rng = np.random.default_rng(0)
+    zigzag = np.stack([rng.random(3000) * 60, rng.random(3000) * 900], axis=1).ravel().tolist()
+    assert same(mask.frPyObjects([zigzag], 700, 50), coco.frPyObjects([zigzag], 700, 50))
 
 
 def test_later_polygons_may_be_mere_lines():
@@ -191,6 +262,41 @@ def test_empty_arguments():
     assert same(mask.merge([one, other]), coco.merge([one, other]))
     assert same(mask.iou([one], [other], [0]), coco.iou([one], [other], [0]))
     assert same(mask.merge([one]), coco.merge([one]))
+
+
+def test_runs_of_no_pixels_change_nothing():
+    """pycocotools makes such strings of such counts, and then corrupts its memory over them."""
+    rng = np.random.default_rng(0)
+    for _ in range(500):
+        height, width = (int(n) for n in rng.integers(1, 9, 2))
+        counts = [np.insert(rng.multinomial(height * width, np.ones(5) / 5), rng.integers(0, 6, 3), 0) for _ in "ab"]
+        odd = mask.frPyObjects([{"size": [height, width], "counts": list(runs)} for runs in counts], height, width)
+        dense = [np.repeat(np.arange(8) % 2, runs).reshape(width, height).T for runs in counts]
+        plain = mask.encode(fortran(np.stack(dense, axis=2)))
+        assert np.array_equal(mask.decode(odd), np.stack(dense, axis=2))
+        for function in ("area", "toBbox"):
+            assert same(getattr(mask, function)(odd), getattr(coco, function)(plain))
+        assert same(mask.iou(odd, odd, [0, 1]), coco.iou(plain, plain, [0, 1]))
+        for intersect in (False, True):
+            assert same(mask.merge(odd, intersect), coco.merge(plain, intersect))
+
+
+def test_sequences_sizes_and_flags_of_other_kinds():
+    rles = coco.encode(random_stack(np.random.default_rng(0), 20, 30, 3))
+    expected = coco.iou(rles, rles, [0, 1, 0])
+    for flags in ([False, True, False], [0, np.int64(1), 0], np.array([0.0, 1.0, 0.0]), (0, 1, 0), [0, 1, 0, 1]):
+        assert same(mask.iou(rles, rles, flags), expected)
+    others = [OrderedDict(rle, size=tuple(np.array(rle["size"])), score=0.5) for rle in rles]
+    assert same(mask.decode(others), coco.decode(rles))
+    assert same(mask.area(tuple(others)), coco.area(rles))
+    assert same(mask.merge(tuple(rles)), coco.merge(rles))
+    assert same(mask.merge({"a": rles[0], "b": rles[1]}.values()), coco.merge(rles[:2]))
+    assert same(mask.merge(rleObjs=rles, intersect=np.True_), coco.merge(rles, 1))
+    boxes = coco.toBbox(rles)
+    assert same(mask.iou(list(boxes), boxes.astype(int).tolist(), [0, 0, 0]), coco.iou(boxes, boxes, [0, 0, 0]))
+    assert same(mask.iou(boxes.astype(np.float32)[::-1], boxes, [0] * 3), coco.iou(boxes[::-1], boxes, [0] * 3))
+    outline = np.array([2.0, 2.0, 30.0, 5.0, 9.0, 28.0])
+    assert same(mask.frPyObjects([outline], np.int64(40), 50), coco.frPyObjects([outline], 40, 50))
 
 
 def test_more_masks_than_pycocotools_can_count():
@@ -299,9 +405,10 @@ def test_releases_the_interpreter_while_it_computes():
     assert sum(begin < moment < end for moment in steps) >= 3
 
 
-def test_real_annotations_match():
+@pytest.mark.parametrize("file", ANNOTATIONS)
+def test_real_annotations_match(file):
     """COCO's own annotations: polygons of one part and of several, and crowds as uncompressed counts."""
-    truth = json.loads(shared_path("data/coco-val-daily/instances_val2017_daily.json").read_text())
+    truth = json.loads(shared_path(file).read_text())
     sizes = {picture["id"]: (picture["height"], picture["width"]) for picture in truth["images"]}
     for annotation in truth["annotations"]:
         height, width = sizes[annotation["image_id"]]
@@ -311,3 +418,4 @@ def test_real_annotations_match():
             assert same(mask.merge(ours), coco.merge(ours))
         assert same(mask.area(ours), coco.area(ours))
         assert same(mask.toBbox(ours), coco.toBbox(ours))
+        assert same(mask.decode(ours), coco.decode(ours))

@@ -76,6 +76,21 @@ YOLACT_INLINE int64_t merge_flips(const uint32_t* a, int64_t a_count, const uint
   return count;
 }
 
+// Two flips at one place are none. Returns how many are left.
+int64_t without_empty_runs(uint32_t* flips, int64_t count) {
+  bool any = false;
+  for (int64_t i = 1; i < count; ++i) any |= flips[i] == flips[i - 1];
+  if (!any) return count;
+  int64_t kept = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    if (kept > 0 && flips[kept - 1] == flips[i])
+      --kept;
+    else
+      flips[kept++] = flips[i];
+  }
+  return kept;
+}
+
 const uint32_t* flips_of(const IntervalMask& mask) { return reinterpret_cast<const uint32_t*>(mask.ones.get()); }
 
 IntervalMask merge(const IntervalMask& a, const IntervalMask& b, bool intersection) {
@@ -90,9 +105,10 @@ IntervalMask merge(const IntervalMask& a, const IntervalMask& b, bool intersecti
 
 RunError read_intervals(const uint8_t* text, int64_t length, IntervalMask* mask) {
   mask->ones.reset(new Interval[length / 2 + 1]);
-  const RunError error =
-      read_flips(text, length, mask->height * mask->width, reinterpret_cast<uint32_t*>(mask->ones.get()), &mask->count);
-  mask->count /= 2;  // a last run of zeros ends nothing
+  auto* flips = reinterpret_cast<uint32_t*>(mask->ones.get());
+  int64_t count = 0;
+  const RunError error = read_flips(text, length, mask->height * mask->width, flips, &count);
+  mask->count = without_empty_runs(flips, count) / 2;  // a last run of zeros ends nothing
   return error;
 }
 

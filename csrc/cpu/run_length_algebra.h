@@ -10,12 +10,12 @@
 namespace yolact::cpu {
 
 struct Interval {
-  uint32_t begin, end;  // flat indices, column by column
+  uint32_t begin, end;  // flat indices, column by column; never empty
 };
 
 struct IntervalMask {
   int64_t height = 0, width = 0;
-  std::unique_ptr<Interval[]> ones;  // of a string that has runs of no pixels, some may be empty, and some may touch
+  std::unique_ptr<Interval[]> ones;
   int64_t count = 0;
 
   const Interval* begin() const { return ones.get(); }
