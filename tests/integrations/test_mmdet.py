@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import cv2
@@ -167,6 +168,8 @@ def test_restores(heads):
     with fast.accelerated():
         assert all(vars(owner)[name] is not was for (owner, name), was in zip(functions, before, strict=True))
     assert all(vars(owner)[name] is was for (owner, name), was in zip(functions, before, strict=True))
+    for ours in (fast.fast_nms, fast.encode_mask_results):
+        assert pickle.loads(pickle.dumps(ours)) is ours  # it is itself, with its own name
 
 
 def test_a_release_without_the_functions_is_left_alone(monkeypatch):

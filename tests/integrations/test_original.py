@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import re
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from installed import FLOAT32_ROUNDING, installed
 from pages import page
 
 import yolact.integrations.original as fast
+from yolact import mask
 from yolact.errors import UserError
 
 CHECKOUT = os.environ.get("YOLACT_ORIGINAL")
@@ -101,6 +103,7 @@ def test_masks_are_encoded_as_theirs_and_all_is_restored():
         assert encoder.encode is not before[0]
         assert encoder.encode(masks) == expected
     assert (encoder.encode, detection.Detect.fast_nms, detection.Detect.cc_fast_nms, output.postprocess) == before
+    assert pickle.loads(pickle.dumps(mask.encode)) is mask.encode  # it is itself, with its own name
 
 
 def test_a_checkout_without_the_functions_is_left_alone(monkeypatch):

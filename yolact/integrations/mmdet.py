@@ -86,7 +86,7 @@ def accelerate() -> Acceleration:
             Patch(owner, name, replace(original_of(owner, name)))
             for owner, name, replace in (
                 (nms_module, "fast_nms", _fast_nms),
-                (masks_module, "encode_mask_results", _encode_mask_results),
+                (masks_module, "encode_mask_results", lambda theirs: encode_mask_results),
                 (head, "_predict_by_feat_single", _predict_boxes),
                 (protonet, "predict_by_feat", _predict_masks),
             )
@@ -117,10 +117,6 @@ def _fast_nms(theirs: Callable[..., Any]) -> Callable[..., Any]:
         return call(multi_bboxes, multi_scores, multi_coeffs, score_thr, iou_thr, top_k, max_num)
 
     return fast
-
-
-def _encode_mask_results(theirs: Callable[..., Any]) -> Callable[..., Any]:
-    return wraps(theirs)(encode_mask_results)
 
 
 def _predict_boxes(theirs: Callable[..., Any]) -> Callable[..., Any]:

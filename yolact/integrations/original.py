@@ -45,7 +45,7 @@ def accelerate() -> Acceleration:
                 (detection.Detect, "fast_nms", _fast_nms),
                 (detection.Detect, "cc_fast_nms", _cc_fast_nms),
                 (output, "postprocess", _postprocess),
-                (encoder, "encode", lambda theirs: wraps(theirs)(mask.encode)),
+                (encoder, "encode", lambda theirs: mask.encode),
             )
         ]
     except (KeyError, AttributeError) as error:

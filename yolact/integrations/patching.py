@@ -98,8 +98,9 @@ def _rebind(patch: Patch, old: Any, new: Any) -> None:
         package = patch.owner.__name__.partition(".")[0]
         for module_name, module in list(sys.modules.items()):
             if module is not None and module_name.partition(".")[0] == package:
-                for name in [name for name, value in vars(module).items() if value is old]:
-                    setattr(module, name, new)
+                for name, value in list(vars(module).items()):  # other threads may import meanwhile
+                    if value is old:
+                        setattr(module, name, new)
 
 
 def find_module(name: str) -> Any:
