@@ -50,8 +50,7 @@ class Texts {
 
 // A mask [H, W], or [H, W, N], of bool or uint8.
 py::object encode(py::handle bimask) {
-  const auto pixels = py::array::ensure(bimask);
-  if (!pixels) throw py::error_already_set();
+  const py::array pixels(py::reinterpret_borrow<py::object>(bimask));
   const bool many = pixels.ndim() == 3;
   if (!many && pixels.ndim() != 2)
     throw py::value_error("masks must be of shape [H, W] or [H, W, N], got " + std::to_string(pixels.ndim()) +

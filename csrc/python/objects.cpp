@@ -1,15 +1,18 @@
 #include "objects.h"
 
+#include <cmath>
+
 namespace yolact {
 namespace {
 
 int64_t whole_number(py::handle object) {
   const int64_t value = PyLong_AsLongLong(object.ptr());
-  if (value == -1 && PyErr_Occurred()) {
-    PyErr_Clear();
-    throw py::type_error("size must be two whole numbers, got " + shown(object));
-  }
-  return value;
+  if (value != -1 || !PyErr_Occurred()) return value;
+  PyErr_Clear();
+  // 480.0, as sizes come out of some JSON files.
+  const double real = PyFloat_Check(object.ptr()) ? PyFloat_AS_DOUBLE(object.ptr()) : 0.5;
+  if (std::abs(real) <= static_cast<double>(kMaxPixels) && real == std::trunc(real)) return static_cast<int64_t>(real);
+  throw py::type_error("size must be two whole numbers, got " + shown(object));
 }
 
 // The value of a key, or KeyError.
@@ -187,8 +190,7 @@ std::vector<cpu::BoxXywh> boxes_of(py::handle objects, const char* name) {
   const std::string wanted = std::string(name) + " must be masks, or boxes of shape [N, 4], got ";
   std::vector<cpu::BoxXywh> boxes;
   if (py::isinstance<py::array>(objects)) {
-    const Doubles array = Doubles::ensure(objects);
-    if (!array) throw py::error_already_set();
+    const Doubles array(py::reinterpret_borrow<py::object>(objects));
     if (array.ndim() != 2 || array.shape(1) != 4) throw py::value_error(wanted + "shape " + shown(array.attr("shape")));
     const auto* first = reinterpret_cast<const cpu::BoxXywh*>(array.data());
     boxes.assign(first, first + array.shape(0));
@@ -209,12 +211,12 @@ std::vector<cpu::BoxXywh> boxes_of(py::handle objects, const char* name) {
 std::vector<uint8_t> flags_of(py::handle objects, size_t truths) {
   std::vector<uint8_t> flags;
   if (!append_flags(objects, &flags)) {
-    const auto array = py::array_t<uint8_t, py::array::c_style | py::array::forcecast>::ensure(objects);
-    if (!array) throw py::error_already_set();
+    const py::array_t<uint8_t, py::array::c_style | py::array::forcecast> array(
+        py::reinterpret_borrow<py::object>(objects));
     if (array.ndim() != 1) throw py::value_error("pyiscrowd must be flat, got shape " + shown(array.attr("shape")));
     flags.assign(array.data(), array.data() + array.size());
   }
-  if (flags.size() < truths)
+  if (flags.size() != truths)
     throw py::value_error("pyiscrowd must hold a flag for each of the " + std::to_string(truths) + " truths, got " +
                           std::to_string(flags.size()));
   return flags;
