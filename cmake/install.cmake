@@ -17,6 +17,10 @@ foreach(backend cpu cuda)
   endif()
 endforeach()
 
+if(TARGET yolact_cuda)
+  target_link_libraries(yolact_cuda INTERFACE $<INSTALL_INTERFACE:CUDA::cudart_static>) # yolactConfig.cmake finds it
+endif()
+
 if(YOLACT_INSTALL)
   include(CMakePackageConfigHelpers)
   install(DIRECTORY csrc/common/ DESTINATION include/yolact FILES_MATCHING PATTERN "*.h")
