@@ -48,9 +48,9 @@ def build_wheel(python: str) -> None:
     # The headers of this Python's torch serve the others, which then need none.
     if torch := importlib.util.find_spec("torch"):
         environment["YOLACT_TORCH_DIR"] = str(Path(str(torch.origin)).parent)
-    isolation = ["--no-build-isolation"] if python == sys.executable else []  # here the tools are known to be
+    # In pip's isolation, so that all are built by one release of CMake, and what is compiled for one serves the others.
     subprocess.run(
-        [python, "-m", "pip", "wheel", "-q", "--no-deps", *isolation, "--wheel-dir", build, UNPACKED],
+        [python, "-m", "pip", "wheel", "-q", "--no-deps", "--wheel-dir", build, UNPACKED],
         env={**os.environ, **environment},
         check=True,
     )
