@@ -3,8 +3,8 @@
 Results equal pycocotools' to the byte, dtypes and shapes included. What differs is on the safe side: arrays of any
 layout and of bool are taken as well as column-major uint8; a pixel that is not zero is one, where pycocotools
 compares bytes; a string that is broken, or covers more or fewer pixels than its size has, raises ValueError in
-every function, where pycocotools reads or returns memory that is not its own. Each function releases the GIL while
-it computes.
+every function, where pycocotools reads or returns memory that is not its own; runs of no pixels between others change
+nothing. What takes long releases the GIL.
 
 A mask is a dictionary {"size": [H, W], "counts": ...}: counts are bytes in results, str or bytes in arguments. A
 box is x, y, width, height in pixels.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +155,11 @@ def test_programs_that_call_the_compiled_module_get_the_same():
     expected = program()
     with fast.accelerated():
         assert_same(program(), expected)
+
+
+def test_a_program_that_only_evaluates_is_not_slowed_by_torch():
+    program = "import sys; import yolact.integrations.pycocotools as fast; fast.accelerate()"
+    subprocess.run([sys.executable, "-c", f"{program}; assert 'torch' not in sys.modules"], check=True)
 
 
 def test_another_release_is_left_alone(monkeypatch):

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from yolact.errors import UserError
-from yolact.integrations.patching import Acceleration, Patch, find_module, original_of, rles_of, takes, version_of
+from yolact.integrations.patching import Acceleration, Patch, find_module, original_of, version_of
+from yolact.integrations.tensors import rles_of, takes
 from yolact.ops import assemble_masks, detect
 from yolact.ops import fast_nms as select
 

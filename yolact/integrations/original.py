@@ -19,7 +19,8 @@ from torch import Tensor
 
 from yolact import mask
 from yolact.errors import UserError
-from yolact.integrations.patching import Acceleration, Patch, find_module, original_of, takes
+from yolact.integrations.patching import Acceleration, Patch, find_module, original_of
+from yolact.integrations.tensors import takes
 from yolact.ops import assemble_masks, fast_nms
 
 KNOWN = "902073d"

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from yolact.errors import UserError
-from yolact.integrations.patching import Acceleration, Patch, alike, find_module, original_of, takes, version_of
+from yolact.integrations.patching import Acceleration, Patch, find_module, original_of, version_of
+from yolact.integrations.tensors import alike, takes
 from yolact.ops import PictureResults, logits_to_rles, resize_masks
 
 KNOWN = "1.9.0 to 1.11.2"

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from yolact.errors import UserError
-from yolact.integrations.patching import Acceleration, Patch, alike, find_module, original_of, takes, version_of
+from yolact.integrations.patching import Acceleration, Patch, find_module, original_of, version_of
+from yolact.integrations.tensors import alike, takes
 from yolact.ops import logits_to_rles, resize_masks
 
 KNOWN = "5.23.0"

@@ -18,16 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from yolact.errors import UserError
-from yolact.integrations.patching import (
-    Acceleration,
-    Patch,
-    alike,
-    find_module,
-    original_of,
-    rles_of,
-    takes,
-    version_of,
-)
+from yolact.integrations.patching import Acceleration, Patch, find_module, original_of, version_of
+from yolact.integrations.tensors import alike, rles_of, takes
 from yolact.ops import assemble_masks, logits_to_rles, prototypes_to_rles, resize_masks
 
 Functions = dict[str, Callable[..., Any]]  # by their names in the library
