@@ -61,7 +61,8 @@ def export_program(
     checked = None
     if check:
         file.seek(0)
-        loaded = torch.export.load(file).module()
+        with _silence():
+            loaded = torch.export.load(file).module()
         checked = _check(f"torch.export of {torch.__version__}", loaded, whole, model.priors.device)
     with replacing(target) as out:
         out.write(file.getbuffer())
