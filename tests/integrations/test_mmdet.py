@@ -140,7 +140,14 @@ def test_fast_nms_is_theirs(count, max_num):
 
 def test_results_are_encoded_as_theirs():
     masks = np.random.default_rng(0).random((4, 31, 45)) < np.array([0, 1, 0.5, 0.1])[:, None, None]
-    for form in (masks, list(masks), masks[:0], masks.astype(np.uint8)):
+    for form in (
+        masks,
+        list(masks),
+        masks[:0],
+        masks.astype(np.uint8),
+        masks[:, ::-1],
+        np.broadcast_to(masks[2], (2, 31, 45)),
+    ):
         expected = mask_utils.encode_mask_results(form)
         with fast.accelerated():
             found = mask_utils.encode_mask_results(form)

@@ -69,6 +69,16 @@ def test_nothing_there_and_back(instances):
         assert len(to_supervision(results)) == 0
 
 
+def test_masks_in_any_memory(instances):
+    detections = to_supervision(instances)
+    masks = detections.mask.copy()
+    read_only = masks.copy()
+    read_only.flags.writeable = False
+    for same in (np.asfortranarray(masks), masks[:, ::-1].copy()[:, ::-1], read_only):
+        detections.mask = same
+        assert from_supervision(detections).rles == instances.rles
+
+
 @pytest.mark.parametrize("name", ["mask", "confidence", "class_id"])
 def test_what_is_missing_is_named(instances, name):
     detections = to_supervision(instances)

@@ -63,7 +63,8 @@ def encode_mask_results(mask_results: Any) -> list[dict[str, Any]]:
     if not len(mask_results):
         return []
     if not isinstance(mask_results, Tensor):
-        mask_results = torch.from_numpy(np.asarray(mask_results))
+        # Torch takes neither mirrored nor read-only arrays.
+        mask_results = torch.from_numpy(np.require(mask_results, requirements=["C", "W"]))
     return [rle | {"counts": rle["counts"].encode()} for rle in rles_of(mask_results)]
 
 

@@ -52,7 +52,8 @@ def from_supervision(detections: Any) -> PictureResults:
     for name in ("mask", "confidence", "class_id"):
         if getattr(detections, name) is None and count:
             raise ValueError(f"detections must have {name}, got None")
-    rles = masks_to_rles(torch.from_numpy(np.asarray(detections.mask, dtype=bool))) if count else []
+    # Torch takes neither mirrored nor read-only arrays.
+    rles = masks_to_rles(torch.from_numpy(np.require(detections.mask, bool, ["C", "W"]))) if count else []
     return PictureResults(
         boxes=torch.from_numpy(np.array(detections.xyxy, dtype=np.float32)).view(-1, 4),
         labels=torch.from_numpy(np.array(detections.class_id if count else [], dtype=np.int64)),

@@ -25,7 +25,8 @@ def resize_masks(
 
     Args:
         logits: [N, h, w] logits, or with a `threshold` of 0.5 probabilities; float32, float16 or bfloat16, any strides.
-            NaN is not above the threshold, nor is any pixel between it and others.
+            NaN is not above the threshold, nor is any pixel between it and others; next to infinities pixels may be
+            either, for the weight of 0 times one of them is NaN.
         size: (H, W) of every result, fewer than 2**32 pixels.
         source_region: xyxy in pixels of the logits, whole numbers, of all masks or of each: the part that is the
             picture, without the padding. It is cut out as by slicing before interpolation. None: all.
