@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from conftest import shared_path
@@ -40,3 +41,22 @@ def real_rles(name: str) -> list[dict]:
     """The masks that a published model gave on COCO pictures: `yolact_base` or `yolact_resnet50`."""
     pictures = json.loads(shared_path(f"data/yolact_dets/{name}.json").read_text())["images"]
     return [detection["mask"] for picture in pictures for detection in picture["dets"]]
+
+
+def same(actual: Any, expected: Any) -> bool:
+    """Equal in type, dtype, shape, order and every byte."""
+    if isinstance(expected, (np.ndarray, np.generic)):
+        return (
+            type(actual) is type(expected)
+            and actual.dtype == expected.dtype
+            and actual.shape == expected.shape
+            and all(
+                actual.flags[flag] == expected.flags[flag] for flag in ("F_CONTIGUOUS", "C_CONTIGUOUS", "WRITEABLE")
+            )
+            and actual.tobytes() == expected.tobytes()
+        )
+    return type(actual) is type(expected) and actual == expected
+
+
+def fortran(masks: np.ndarray) -> np.ndarray:
+    return np.asfortranarray(masks.astype(np.uint8))

@@ -133,7 +133,7 @@ py::array_t<double> toBbox(py::handle objects) {  // [4] of one, [N, 4] of sever
 
 py::dict merge(py::handle objects, py::handle intersect) {
   std::vector<Rle> rles;
-  const Items items(objects);
+  const Items items(objects, "masks must come in a list");
   for (size_t i = 0; i < items.size(); ++i) rles.push_back(rle_of(items[i]));
   std::vector<IntervalMask> masks = read_all(rles);
   const int intersection = PyObject_IsTrue(intersect.ptr());
@@ -156,7 +156,7 @@ py::dict merge(py::handle objects, py::handle intersect) {
 // Whether it is a list of dictionaries.
 bool are_rles(py::handle objects) {
   if (!PyList_Check(objects.ptr())) return false;
-  const Items items(objects);
+  const Items items(objects, "masks must come in a list");
   for (size_t i = 0; i < items.size(); ++i)
     if (!PyDict_Check(items[i].ptr())) return false;
   return true;
@@ -233,7 +233,9 @@ py::dict draw_polygon(size_t row, py::handle polygon, Size size) {
 
 // The mask of a dictionary whose counts are a list or an array.
 py::dict compress(py::handle object) {
-  const py::dict rle = py::reinterpret_borrow<py::dict>(object);
+  if (!PyDict_Check(object.ptr()))
+    throw py::type_error("a mask must be a dictionary with size and counts, got " + shown(object));
+  const auto rle = py::reinterpret_borrow<py::dict>(object);
   const Size size = size_of(rle["size"]);
   const std::vector<int64_t> counts = whole_numbers(rle["counts"]);
   std::vector<uint32_t> flips(counts.size());
@@ -256,22 +258,23 @@ py::object frPyObjects(py::handle objects, py::handle height, py::handle width) 
   if (py::isinstance<py::array>(objects)) return draw_boxes(boxes_of(objects, "pyobj"), size);
   if (!PyList_Check(objects.ptr()) || py::len(objects) == 0)
     throw py::type_error("pyobj must be a non-empty list, an array or a dictionary, got " + shown(objects));
-  const Items items(objects);
+  const Items items(objects, "pyobj must be a list");
   const py::object first = items[0];
-  const auto is_box = [](py::handle object) { return py::len(object) == 4; };
   if (PyDict_Check(first.ptr())) {
     py::list result;
     for (size_t i = 0; i < items.size(); ++i) result.append(compress(items[i]));
     return std::move(result);
   }
-  if (!is_sequence(first)) {  // one object, by its numbers
-    py::list one;
-    one.append(objects);
-    return is_box(objects) ? draw_boxes(boxes_of(one, "pyobj"), size)[0] : py::object(draw_polygon(0, objects, size));
+  const bool is_one = !is_sequence(first);  // a polygon or a box by its numbers
+  const size_t numbers = is_one ? items.size() : py::len(first);
+  if (numbers < 4)
+    throw py::value_error("a polygon must have more than four numbers, a box four, got " +
+                          shown(is_one ? objects : py::handle(first)));
+  if (is_one) {
+    if (numbers > 4) return draw_polygon(0, objects, size);
+    return draw_boxes(boxes_of(py::make_tuple(objects), "pyobj"), size)[0];
   }
-  if (py::len(first) < 4)
-    throw py::value_error("a polygon must have more than four numbers, a box four, got " + shown(first));
-  if (is_box(first)) return draw_boxes(boxes_of(objects, "pyobj"), size);
+  if (numbers == 4) return draw_boxes(boxes_of(objects, "pyobj"), size);
   py::list result;
   for (size_t i = 0; i < items.size(); ++i) result.append(draw_polygon(i, items[i], size));
   return std::move(result);

@@ -40,14 +40,17 @@ PyObject* size_key() {
 
 double number(const py::object& object) {
   const double value = PyFloat_AsDouble(object.ptr());
-  if (value == -1 && PyErr_Occurred()) throw py::error_already_set();
+  if (value == -1 && PyErr_Occurred()) {
+    PyErr_Clear();
+    throw py::type_error("coordinates must be numbers, got " + shown(object));
+  }
   return value;
 }
 
 // Whether it is a list of bool and int, as it mostly is.
 bool append_flags(py::handle objects, std::vector<uint8_t>* flags) {
   if (!PyList_CheckExact(objects.ptr())) return false;
-  const Items items(objects);
+  const Items items(objects, "pyiscrowd must be a list");
   flags->reserve(items.size());
   for (size_t i = 0; i < items.size(); ++i) {
     const py::handle flag = items.borrowed(i);
@@ -68,6 +71,13 @@ std::string shown(py::handle object) {
   return text.size() <= kMost ? text : text.substr(0, kMost) + "...";
 }
 
+Items::Items(py::handle objects, const char* wanted)
+    : items_(py::reinterpret_steal<py::object>(PySequence_Fast(objects.ptr(), ""))) {
+  if (items_) return;
+  PyErr_Clear();
+  throw py::type_error(std::string(wanted) + ", got " + shown(objects));
+}
+
 void check_size(Size size) {
   if (size.height < 0 || size.width < 0 || (size.width > 0 && size.height > kMaxPixels / size.width))
     throw py::value_error("size must be two numbers from 0 on, with fewer than 2**32 pixels, got [" +
@@ -82,7 +92,7 @@ Size size_of(py::handle height, py::handle width) {
 
 Size size_of(py::handle pair) {
   if (!PySequence_Check(pair.ptr())) throw py::value_error("size must be (height, width), got " + shown(pair));
-  const Items items(pair);
+  const Items items(pair, "size must be (height, width)");
   if (items.size() != 2) throw py::value_error("size must be (height, width), got " + shown(pair));
   return size_of(items[0], items[1]);
 }
@@ -116,7 +126,7 @@ std::vector<Rle> rles_of(py::handle objects) {
     rles.push_back(rle_of(objects));
     return rles;
   }
-  const Items items(objects);
+  const Items items(objects, "masks must come in a list");
   rles.reserve(items.size());
   for (size_t i = 0; i < items.size(); ++i) rles.push_back(rle_of(items[i]));
   return rles;
@@ -157,7 +167,7 @@ py::dict to_dict(Size size, std::string_view text) {
 }
 
 void append_numbers(py::handle sequence, std::vector<double>* numbers) {
-  const Items items(sequence);
+  const Items items(sequence, "coordinates must come in a list");
   numbers->reserve(numbers->size() + items.size());
   for (size_t i = 0; i < items.size(); ++i) {
     const py::handle item = items.borrowed(i);
@@ -168,7 +178,7 @@ void append_numbers(py::handle sequence, std::vector<double>* numbers) {
 std::vector<int64_t> whole_numbers(py::handle sequence) {
   std::vector<int64_t> numbers;
   if (PyList_CheckExact(sequence.ptr())) {
-    const Items items(sequence);
+    const Items items(sequence, "counts must be a list");
     numbers.reserve(items.size());
     for (size_t i = 0; i < items.size() && PyLong_CheckExact(items.borrowed(i).ptr()); ++i) {
       int overflow = 0;
@@ -196,7 +206,8 @@ std::vector<cpu::BoxXywh> boxes_of(py::handle objects, const char* name) {
     boxes.assign(first, first + array.shape(0));
     return boxes;
   }
-  const Items rows(objects);
+  if (!is_sequence(objects)) throw py::type_error(wanted + shown(objects));
+  const Items rows(objects, name);
   boxes.reserve(rows.size());
   std::vector<double> numbers;
   for (size_t i = 0; i < rows.size(); ++i) {

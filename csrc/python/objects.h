@@ -32,13 +32,14 @@ class Release {
   PyThreadState* state_;
 };
 
+// An object as a message tells it: its repr, or how that begins.
+std::string shown(py::handle object);
+
 // The items of anything that can be iterated over; a list is read in place, and may change under foreign calls.
 class Items {
  public:
-  explicit Items(py::handle objects, const char* otherwise = "not a sequence")
-      : items_(py::reinterpret_steal<py::object>(PySequence_Fast(objects.ptr(), otherwise))) {
-    if (!items_) throw py::error_already_set();
-  }
+  // `wanted` tells what they should be.
+  Items(py::handle objects, const char* wanted);
   size_t size() const { return static_cast<size_t>(PySequence_Fast_GET_SIZE(items_.ptr())); }
   py::handle borrowed(size_t i) const { return PySequence_Fast_GET_ITEM(items_.ptr(), i); }  // until a foreign call
   py::object operator[](size_t i) const { return py::reinterpret_borrow<py::object>(borrowed(i)); }
@@ -46,9 +47,6 @@ class Items {
  private:
   py::object items_;
 };
-
-// An object as a message tells it: its repr, or how that begins.
-std::string shown(py::handle object);
 
 struct Size {
   int64_t height, width;
