@@ -388,6 +388,18 @@ def test_both_themes_on_a_phone(small: Path, open_report: Open, scheme: str) -> 
     assert not page.evaluate(wide)
 
 
+@pytest.mark.parametrize("width", [360, 1280])
+def test_a_long_name_makes_nothing_wider(tmp_path: Path, open_report: Open, width: int) -> None:
+    with Report(tmp_path / "r.html").writing() as report:
+        for name in ("short.jpg", f"{'long' * 60}.jpg"):
+            report.add(name, np.zeros((80, 40, 3), np.uint8), [], {})
+    page = open_report(tmp_path / "r.html")
+    page.set_viewport_size({"width": width, "height": 700})
+    short, long = page.eval_on_selector_all("#gallery li", "cards => cards.map(card => card.clientWidth)")
+    assert short == long
+    assert not page.evaluate("document.documentElement.scrollWidth > innerWidth")
+
+
 def test_many_pictures_are_decoded_when_they_come_into_sight(tmp_path: Path, open_report: Open) -> None:
     picture, found = np.zeros((60, 80, 3), np.uint8), [result(boxes((5, 5, 20, 30))[0])]
     with Report(tmp_path / "r.html").writing() as page:
