@@ -139,6 +139,41 @@ def assemble_run_lengths() -> Iterator[Job]:
         yield Job(f"prototypes_to_rles {name}", contenders, check)
 
 
+def resize_masks() -> Iterator[Job]:
+    """Logits of low resolution to the picture, dense and as strings, as RF-DETR, SAM and others end."""
+    coco = peers.mask_packages().get("pycocotools")
+    for count, side, size, coverage in (
+        (100, 108, (1080, 1920), 0.04),
+        (300, 78, (480, 640), 0.04),
+        (3, 256, (1500, 2250), 0.2),
+    ):
+        call = (inputs.mask_logits(count, side, coverage=coverage), size)
+
+        def check(call=call) -> None:
+            masks = ops.resize_masks(*call)
+            assert (masks != peers.eager_resize(*call)).float().mean() < 1e-6  # a logit that is 0 but for rounding
+            assert ops.logits_to_rles(*call) == ops.masks_to_rles(masks)
+
+        def eager(call=call) -> object:
+            masks = peers.eager_resize(*call)
+            return coco.encode(np.asfortranarray(masks.permute(1, 2, 0).numpy().view(np.uint8)))
+
+        name = f"{count} of {side} x {side} to {size[0]} x {size[1]}"
+        dense: dict[str, Callable[[], object]] = {
+            "yolact": lambda call=call: ops.resize_masks(*call),
+            "torch eager": lambda call=call: peers.eager_resize(*call),
+            "a write of the masks": lambda n=count, size=size: torch.ones(n, *size, dtype=torch.bool),
+        }
+        strings: dict[str, Callable[[], object]] = {
+            "yolact, to dictionaries": lambda call=call: ops.logits_to_rles(*call),
+            "yolact, to tensors": lambda call=call: ops.resize_run_lengths(*call),
+        }
+        if coco:
+            strings["torch eager, then pycocotools"] = eager
+        yield Job(f"resize_masks {name}", dense, check)
+        yield Job(f"logits_to_rles {name}", strings, check)
+
+
 def preprocess() -> Iterator[Job]:
     """A picture to the network's input, beside the same in eager torch."""
     for height, width in ((480, 640), (1080, 1920)):
@@ -249,6 +284,7 @@ JOBS: dict[str, Callable[[], Iterator[Job]]] = {
     "fast_nms": fast_nms,
     "assemble_masks": assemble_masks,
     "assemble_run_lengths": assemble_run_lengths,
+    "resize_masks": resize_masks,
     "preprocess": preprocess,
     "encode_run_lengths": encode_run_lengths,
     "decode_run_lengths": decode_run_lengths,

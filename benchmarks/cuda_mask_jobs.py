@@ -97,6 +97,40 @@ def assemble_run_lengths(device: torch.device, sizes: Sizes) -> Iterator[Job]:
         yield Job(f"prototypes_to_rles {name}", draw, contenders, check)
 
 
+def resize_masks(device: torch.device, sizes: Sizes) -> Iterator[Job]:
+    """Logits of low resolution to the picture, dense and as strings: the logits are read, the masks written."""
+    for side, size in ((78, sizes.pictures[0]), (108, sizes.pictures[-1])):
+
+        def draw(seed: int, side=side) -> InputSet:
+            return (inputs.mask_logits(sizes.masks, side, seed=seed).to(device),)
+
+        def check(logits: Tensor, size=size) -> None:
+            masks = ops.resize_masks(logits, size)
+            differ = masks != peers.eager_resize(logits, size)
+            assert differ.sum() <= differ.numel() // 100_000  # logits that are 0 but for rounding
+            assert ops.logits_to_rles(logits, size) == ops.masks_to_rles(masks)
+
+        def copied(logits: Tensor, size=size) -> object:
+            return peers.copied_then_encoded(peers.eager_resize(logits, size), "pycocotools", turn=False)
+
+        read, pixels = 4 * sizes.masks * side**2, sizes.masks * size[0] * size[1]
+        written = sizes.masks * (ops.run_lengths.DEFAULT_CAPACITY + 32)
+        dense = {
+            "yolact": Contender(lambda logits, size=size: ops.resize_masks(logits, size), read + pixels),
+            "torch eager": Contender(lambda logits, size=size: peers.eager_resize(logits, size)),
+        }
+        strings = {
+            "yolact": Contender(lambda logits, size=size: ops.resize_run_lengths(logits, size).data, read + written),
+            "yolact, to dictionaries": Contender(
+                lambda logits, size=size: ops.logits_to_rles(logits, size), waits=True
+            ),
+            "torch eager, copied, pycocotools": Contender(copied, waits=True),
+        }
+        name = f"{sizes.masks} of {side} x {side} to {size[0]} x {size[1]}"
+        yield Job(f"resize_masks {name}", draw, dense, check)
+        yield Job(f"logits_to_rles {name}", draw, strings, check)
+
+
 def encode_run_lengths(device: torch.device, sizes: Sizes) -> Iterator[Job]:
     """Dense masks, which are read once, to COCO's strings, beside all who end on the host."""
     kinds: list[tuple[str, Callable[[int], Tensor]]] = []

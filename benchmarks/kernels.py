@@ -28,6 +28,7 @@ CUDA_JOBS: dict[str, Callable[[torch.device, cuda_jobs.Sizes], Any]] = {
     "fast_nms": cuda_jobs.fast_nms,
     "assemble_masks": cuda_mask_jobs.assemble_masks,
     "assemble_run_lengths": cuda_mask_jobs.assemble_run_lengths,
+    "resize_masks": cuda_mask_jobs.resize_masks,
     "encode_run_lengths": cuda_mask_jobs.encode_run_lengths,
     "decode_run_lengths": cuda_mask_jobs.decode_run_lengths,
     "preprocess": cuda_jobs.preprocess,

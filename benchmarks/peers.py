@@ -31,6 +31,11 @@ def torchvision_nms(
     return index[keep], label[keep], score[keep]
 
 
+def eager_resize(logits: Tensor, size: tuple[int, int]) -> Tensor:  # [N, h, w] -> [N, H, W] bool
+    """What most networks end with."""
+    return F.interpolate(logits[None], size, mode="bilinear", align_corners=False)[0] > 0
+
+
 def runs_mask_by_mask(
     masks: Tensor,  # [N, H, W] bool
 ) -> list[dict[str, Any]]:

@@ -118,15 +118,15 @@ YOLACT_INLINE void window_from_planes(const float* row0, int64_t row_stride, int
 
 // The same for a single plane, as masks of low resolution are: nothing to add up. Where rows of it become columns, a
 // few columns at a time, which the cache holds until they are full.
-YOLACT_INLINE void window_from_plane(const float* plane, int64_t row_stride, int64_t columns, int64_t rows,
-                                     float coefficient, bool with_sigmoid, float* out, int64_t out_x_stride,
-                                     int64_t out_y_stride) {
+YOLACT_INLINE void window_from_plane(const float* plane, int64_t x_stride, int64_t y_stride, int64_t columns,
+                                     int64_t rows, float coefficient, bool with_sigmoid, float* out,
+                                     int64_t out_x_stride, int64_t out_y_stride) {
   const int64_t block = out_x_stride == 1 ? columns : kLanes;
   for (int64_t begin = 0; begin < columns; begin += block) {
     const int64_t end = std::min(begin + block, columns);
     for (int64_t y = 0; y < rows; ++y) {
       for (int64_t x = begin; x < end; ++x) {
-        const float value = plane[y * row_stride + x] * coefficient;
+        const float value = plane[x * x_stride + y * y_stride] * coefficient;
         out[x * out_x_stride + y * out_y_stride] = with_sigmoid ? sigmoid(value) : value;
       }
     }
@@ -201,7 +201,7 @@ Assembler::Assembler(const AssembleArguments& a, Inner inner, const Parallel& pa
 
   std::copy_n(a.prototype_stride, 4, stride_);
   const bool channels_last = a.channels > 1 && stride_[3] == 1;
-  if (a.prototype_type == FloatType::kFloat32 && (channels_last || stride_[2] == 1)) return;
+  if (a.prototype_type == FloatType::kFloat32 && (a.channels == 1 || channels_last || stride_[2] == 1)) return;
   const int64_t row = a.width * a.channels;
   const int64_t to[4] = {a.height * row, row, channels_last ? a.channels : 1, channels_last ? 1 : a.width};
   const int64_t outer = channels_last ? 2 : 3;  // of the axes within a row
@@ -246,10 +246,10 @@ Canvas Assembler::fill(int64_t b, int64_t d, const Cut& x, const Cut& y, float* 
   float* window = canvas.values + (outer.window.begin - outer.canvas.begin) * canvas.stride + inner.window.begin -
                   inner.canvas.begin;
   if (a.channels == 1) {
-    const float* plane = row0 + picture.x.axis.begin + x.window.begin;
-    at_level<window_from_plane>(plane, stride_[1], x.window.end - x.window.begin, y.window.end - y.window.begin,
-                                coefficients[0], a.sigmoid, window, inner_is_x ? 1 : canvas.stride,
-                                inner_is_x ? canvas.stride : 1);
+    const float* plane = row0 + (picture.x.axis.begin + x.window.begin) * stride_[2];
+    at_level<window_from_plane>(plane, stride_[2], stride_[1], x.window.end - x.window.begin,
+                                y.window.end - y.window.begin, coefficients[0], a.sigmoid, window,
+                                inner_is_x ? 1 : canvas.stride, inner_is_x ? canvas.stride : 1);
   } else if (stride_[3] == 1) {
     const float* pixels = row0 + (picture.x.axis.begin + x.window.begin) * stride_[2];
     at_level<YOLACT_WIDTHS(window_from_pixels)>(pixels, stride_[inner_is_x ? 2 : 1], stride_[inner_is_x ? 1 : 2],

@@ -22,6 +22,7 @@ from yolact.errors import UserError
 from yolact.integrations.patching import Acceleration, Patch, find_module, original_of
 from yolact.integrations.tensors import takes
 from yolact.ops import assemble_masks, fast_nms
+from yolact.structures import Selection
 
 KNOWN = "902073d"
 
@@ -82,9 +83,7 @@ def _fast_nms(theirs: Callable[..., Any]) -> Callable[..., Any]:
             max_detections=find_module("data").cfg.max_num_detections,
             score_threshold=self.conf_thresh if second_threshold else None,
         )
-        rows = slice(int(found.count))
-        kept = found.index[0, rows]
-        return boxes[kept], masks[kept], found.label[0, rows], found.score[0, rows]
+        return _selected(found, boxes, masks)
 
     return suppress
 
@@ -111,11 +110,17 @@ def _cc_fast_nms(theirs: Callable[..., Any]) -> Callable[..., Any]:
             max_detections=None,
             across_classes=True,
         )
-        rows = slice(int(found.count))
-        kept = found.index[0, rows]
-        return boxes[kept], masks[kept], found.label[0, rows], found.score[0, rows]
+        return _selected(found, boxes, masks)
 
     return suppress
+
+
+def _selected(
+    found: Selection, boxes: Tensor, masks: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # D boxes, coefficients, labels, scores
+    rows = slice(int(found.count))
+    kept = found.index[0, rows]
+    return boxes[kept], masks[kept], found.label[0, rows], found.score[0, rows]
 
 
 def _postprocess(theirs: Callable[..., Any]) -> Callable[..., Any]:
