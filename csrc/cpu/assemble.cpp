@@ -118,19 +118,21 @@ YOLACT_INLINE void window_from_planes(const float* row0, int64_t row_stride, int
 
 // The same for a single plane, as masks of low resolution are: nothing to add up. Where rows of it become columns, a
 // few columns at a time, which the cache holds until they are full.
-YOLACT_INLINE void window_from_plane(const float* plane, int64_t x_stride, int64_t y_stride, int64_t columns,
+YOLACT_INLINE void window_from_plane(const float* plane, int64_t x_stride, int64_t y_stride, int32_t columns,
                                      int64_t rows, float coefficient, bool with_sigmoid, float* out,
                                      int64_t out_x_stride, int64_t out_y_stride) {
-  const int64_t block = out_x_stride == 1 ? columns : kLanes;
-  for (int64_t begin = 0; begin < columns; begin += block) {
-    const int64_t end = std::min(begin + block, columns);
-    for (int64_t y = 0; y < rows; ++y) {
-      for (int64_t x = begin; x < end; ++x) {
-        const float value = plane[x * x_stride + y * y_stride] * coefficient;
-        out[x * out_x_stride + y * out_y_stride] = with_sigmoid ? sigmoid(value) : value;
-      }
+  const auto copy = [&](int64_t y, Span x, int64_t from, int64_t to) {
+    for (int64_t i = x.begin; i < x.end; ++i) {
+      const float value = plane[y * y_stride + i * from] * coefficient;
+      out[y * out_y_stride + i * to] = with_sigmoid ? sigmoid(value) : value;
     }
+  };
+  if (x_stride == 1 && out_x_stride == 1) {  // of which the compiler makes wide loads and stores
+    for (int64_t y = 0; y < rows; ++y) copy(y, {0, columns}, 1, 1);
+    return;
   }
+  for (int32_t begin = 0; begin < columns; begin += kLanes)
+    for (int64_t y = 0; y < rows; ++y) copy(y, {begin, std::min(begin + kLanes, columns)}, x_stride, out_x_stride);
 }
 
 // Which lines and columns of a canvas hold values that may not lie below.

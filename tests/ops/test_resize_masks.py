@@ -86,6 +86,28 @@ def test_resize_masks_packed_strided_and_odd_values():
     assert torch.equal(masks[1], interpolated(logits[1:2], size)[0] > 0)
 
 
+def test_resize_masks_of_probabilities_in_a_region_in_half_types():
+    region, size = torch.tensor([[1, 2, 13, 15], [0, 0, 16, 16], [3, 0, 4, 16]]), (37, 29)
+    for dtype in (torch.float16, torch.bfloat16):
+        probabilities = draw(3, 16, 16).sigmoid().to(dtype)
+        found = ops.resize_masks(probabilities, size, source_region=region, threshold=0.5)
+        for mask_of_one, one, (x1, y1, x2, y2) in zip(found, probabilities, region.tolist(), strict=True):
+            values = interpolated(one[None, y1:y2, x1:x2], size)[0]
+            assert not ((mask_of_one != (values > 0.5)) & ((values - 0.5).abs() >= NEAR)).any()
+        assert ops.logits_to_rles(probabilities, size, source_region=region, threshold=0.5) == ops.masks_to_rles(found)
+
+
+@pytest.mark.cpu_only
+def test_resize_masks_of_a_huge_picture():
+    """Of 268 million pixels, of which none is in memory."""
+    logits = torch.full((1, 5, 4), -1.0)
+    logits[0, 2, 1] = 3
+    (rle,) = ops.logits_to_rles(logits, (1 << 14, 1 << 14))
+    (small,) = ops.logits_to_rles(logits, (1 << 7, 1 << 7))
+    assert rle["size"] == [1 << 14] * 2
+    assert int(mask.area([rle])[0]) == pytest.approx(int(mask.area([small])[0]) * 4**7, rel=0.01)
+
+
 def test_resize_masks_on_empty():
     nothing = torch.zeros(0, 9, 8)
     assert ops.resize_masks(nothing, (4, 5)).shape == (0, 4, 5)

@@ -137,7 +137,8 @@ def accelerate() -> Acceleration:
 
     Arguments, results and dtypes stay those of the release, whichever of the known ones it acts like; pixels differ
     only where a value is within rounding error of the threshold. No detections give no masks, where 8.3.0 raises.
-    `scale_masks` stays: what it returns are values, not masks.
+    `scale_masks` stays: it returns values, of 0 and 1 as well, and the validator of 8.4 cuts them to whole numbers, so
+    that a value which is 1 but for rounding is another mask. Only what is equal to the bit could take its place.
 
     Raises:
         UserError: Ultralytics is not here, or acts like no known release; nothing is changed.
