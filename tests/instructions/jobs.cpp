@@ -25,6 +25,7 @@
 #include "../../csrc/cpu/level.h"
 #include "../../csrc/cpu/polygons.h"
 #include "../../csrc/cpu/run_length_algebra.h"
+#include "../../csrc/cpu/run_string.h"
 
 // What callgrind collects: named in C, so that it is found by that name.
 extern "C" __attribute__((noinline)) void counted(const std::function<void()>& kernel) { kernel(); }
@@ -298,6 +299,16 @@ int64_t run_encode(bool noise, bool by_columns) {
   return sum(strings.length);
 }
 
+int64_t run_encode_mask() {
+  const std::vector<uint8_t> masks = masks_of(false, true);
+  std::vector<uint8_t> text(kHeight * kWidth + 9);
+  int64_t bytes = 0;
+  counted([&] {
+    bytes = cpu::encode_mask(masks.data(), kHeight, kWidth, 1, kHeight, text.data(), static_cast<int64_t>(text.size()));
+  });
+  return bytes;
+}
+
 // The strings of what masks_of gives.
 Strings encoded(bool noise) {
   const std::vector<uint8_t> masks = masks_of(noise, false);
@@ -457,9 +468,14 @@ int64_t run_polygon_flips() {
   Random random;
   std::vector<double> vertices;
   for (int64_t i = 0; i < 60; ++i) vertices.push_back(random.uniform(0, 275));
-  size_t flips = 0;
-  counted([&] { flips = cpu::polygon_flips(vertices.data(), 30, kHeight, kWidth).size(); });
-  return static_cast<int64_t>(flips);
+  std::vector<uint8_t> text(cpu::longest_string(30 * kWidth));
+  int64_t bytes = 0;
+  counted([&] {
+    const std::vector<uint32_t> flips = cpu::polygon_flips(vertices.data(), 30, kHeight, kWidth);
+    bytes = cpu::write_flips(flips.data(), static_cast<int64_t>(flips.size()), kHeight * kWidth, text.data(),
+                             static_cast<int64_t>(text.size()));
+  });
+  return bytes;
 }
 
 const std::map<std::string, std::function<int64_t()>> kJobs = {
@@ -474,6 +490,7 @@ const std::map<std::string, std::function<int64_t()>> kJobs = {
     {"assemble_run_lengths whole picture", [] { return run_assemble_run_lengths(1.0f); }},
     {"resize_masks", [] { return run_resize(true); }},
     {"resize_run_lengths", [] { return run_resize(false); }},
+    {"encode_mask", run_encode_mask},
     {"encode_run_lengths by rows", [] { return run_encode(false, false); }},
     {"encode_run_lengths by columns", [] { return run_encode(false, true); }},
     {"encode_run_lengths noise", [] { return run_encode(true, false); }},
@@ -489,7 +506,7 @@ const std::map<std::string, std::function<int64_t()>> kJobs = {
     {"merge intersect", [] { return run_merge(true); }},
     {"mask_iou", run_mask_iou},
     {"box_iou", run_box_iou},
-    {"polygon_flips", run_polygon_flips},
+    {"polygon_flips, write_flips", run_polygon_flips},
 };
 
 }  // namespace
