@@ -94,8 +94,24 @@ def test_outputs_to_results(score_threshold):
             assert torch.equal(ours.labels, theirs["labels"])
             assert torch.equal(ours.scores, theirs["scores"])
             assert ours.rles == encoded(theirs["masks"][:, 0])
-    with pytest.raises(ValueError, match="target_sizes must hold 2 pairs, got 3"):
-        fast.outputs_to_results(outputs(), [(3, 4)] * 3)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"target_sizes": [(3, 4)] * 3}, "target_sizes must hold 2 pairs, got 3"),
+        ({"target_sizes": [(3, 4), (0, 4)]}, r"the height of target_sizes\[1\] must be at least 1, got 0"),
+        (
+            {"outputs": {"pred_logits": torch.zeros(2, 1, 1)}},
+            "outputs must have pred_boxes, pred_masks, got pred_logits",
+        ),
+        ({"num_select": -1}, "num_select must be at least 0, got -1"),
+        ({"score_threshold": float("nan")}, "score_threshold must be within .* got nan"),
+    ],
+)
+def test_outputs_to_results_rejects(change, message):
+    with pytest.raises(ValueError, match=message):
+        fast.outputs_to_results(**({"outputs": outputs(), "target_sizes": SIZES} | change))
 
 
 def test_restores_and_unknown_releases_are_left_alone(monkeypatch):

@@ -13,6 +13,7 @@ from yolact.errors import UserError
 from yolact.integrations.patching import Acceleration, Patch, find_module, original_of, version_of
 from yolact.integrations.tensors import alike, takes
 from yolact.ops import PictureResults, logits_to_rles, resize_masks
+from yolact.ops._checks import check_count, check_number, check_size, items_of
 
 KNOWN = "1.9.0 to 1.11.2"
 
@@ -30,14 +31,20 @@ def outputs_to_results(
     several classes choose has its mask encoded once.
 
     Raises:
-        ValueError: there are more or fewer sizes than pictures.
+        TypeError, ValueError: an argument of the wrong type or range, named with its value; there are more or fewer
+            sizes than pictures, or no masks.
     """
+    num_select = check_count(num_select, "num_select", low=0)
+    score_threshold = check_number(score_threshold, "score_threshold")
+    if missing := {"pred_logits", "pred_boxes", "pred_masks"} - outputs.keys():
+        raise ValueError(f"outputs must have {', '.join(sorted(missing))}, got {', '.join(sorted(outputs))}")
     tensors = [outputs[name] for name in ("pred_logits", "pred_boxes", "pred_masks")]
-    pairs = target_sizes.tolist() if isinstance(target_sizes, Tensor) else target_sizes
+    pairs = items_of(target_sizes.tolist() if isinstance(target_sizes, Tensor) else target_sizes, "target_sizes")
     if len(pairs) != len(tensors[0]):
         raise ValueError(f"target_sizes must hold {len(tensors[0])} pairs, got {len(pairs)}")
     results = []
-    for logits, boxes, masks, (height, width) in zip(*tensors, pairs, strict=True):
+    for place, (logits, boxes, masks, pair) in enumerate(zip(*tensors, pairs, strict=True)):
+        height, width = check_size(map(int, pair), f"target_sizes[{place}]")
         scores = logits.sigmoid().flatten()
         chosen = (scores > score_threshold).nonzero().flatten()
         chosen = chosen[scores[chosen].argsort(descending=True, stable=True)[:num_select]]
@@ -46,7 +53,7 @@ def outputs_to_results(
         side = centre.new_tensor([width, height])
         corners = [((centre + sign * extent / 2) * side).clamp(min=0).minimum(side) for sign in (-1, 1)]
         different, which = queries.unique(return_inverse=True)
-        rles = logits_to_rles(masks[different], (int(height), int(width)))
+        rles = logits_to_rles(masks[different], (height, width))
         every = [dict(rles[place]) for place in which.tolist()]
         results.append(PictureResults(torch.cat(corners, 1), labels, scores[chosen].float(), every))
     return results

@@ -14,6 +14,7 @@ from yolact.errors import UserError
 from yolact.integrations.patching import Acceleration, Patch, find_module, original_of, version_of
 from yolact.integrations.tensors import alike, takes
 from yolact.ops import logits_to_rles, resize_masks
+from yolact.ops._checks import FLOATING, check_size, check_tensor
 
 KNOWN = "5.23.0"
 PADDED = (1024, 1024)
@@ -87,13 +88,13 @@ accelerated = accelerate  # reads well after `with`
 def _in_picture(
     masks: Tensor, reshaped_input_size: tuple[int, int] | None, pad_size: tuple[int, int]
 ) -> tuple[Tensor, Tensor | None]:  # [P * C, h, w], and the picture in them
-    if masks.ndim != 4:
-        raise ValueError(f"masks must be of shape [*, *, *, *], got {list(masks.shape)}")
+    check_tensor(masks, "masks", (None, None, None, None), FLOATING)
     if reshaped_input_size is None:
         return masks.flatten(0, 1), None
-    height, width = (int(side) for side in reshaped_input_size)
-    input_logits = F.interpolate(masks, pad_size, mode="bilinear", align_corners=False)
-    return input_logits.flatten(0, 1), torch.tensor([0, 0, width, height], device=masks.device)
+    height, width = check_size(map(int, reshaped_input_size), "reshaped_input_size")
+    each = masks.flatten(0, 1)[:, None]  # a picture each: of a few channels, torch would take several times as long
+    input_logits = F.interpolate(each, pad_size, mode="bilinear", align_corners=False)
+    return input_logits[:, 0], torch.tensor([0, 0, width, height], device=masks.device)
 
 
 def _sam(theirs: Callable[..., Any]) -> Callable[..., Any]:
