@@ -250,7 +250,7 @@ def pycocotools() -> Iterator[Job]:
         with fast.accelerated():
             return evaluate()
 
-    yield Job("COCOeval, 50 pictures", evaluate, accelerated, pycocotools_jobs.SIZES[2].name, exact=True)
+    yield Job("COCOeval, 100 pictures", evaluate, accelerated, pycocotools_jobs.SIZES[2].name, exact=True)
 
 
 def as_maps(rows: torch.Tensor) -> list[torch.Tensor]:  # [1, P, C] -> a level each [1, 3 * C, h, w]
