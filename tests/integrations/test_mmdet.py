@@ -154,9 +154,11 @@ def test_results_are_encoded_as_theirs():
         assert found == [dict(rle, size=list(rle["size"])) for rle in expected]
 
 
-def test_other_configurations_stay_theirs(heads, monkeypatch):
-    """A coder that clips no boxes is not what `detect` does."""
-    monkeypatch.setattr(heads[0].bbox_coder, "clip_border", False)
+@pytest.mark.parametrize("change", [("bbox_coder", "clip_border", False), ("test_cfg", "top_k", -1)])
+def test_other_configurations_stay_theirs(heads, monkeypatch, change):
+    """A coder that clips no boxes, and all scores but the last one, are not what `detect` does."""
+    part, name, value = change
+    monkeypatch.setattr(getattr(heads[0], part), name, value)
     expected = predict(heads, 9.0, True)
     with fast.accelerated():
         found = predict(heads, 9.0, True)

@@ -136,9 +136,10 @@ def _predict_boxes(theirs: Callable[..., Any]) -> Callable[..., Any]:
         rescale: bool = True,
     ) -> Any:
         everything = (*cls_score_list, *bbox_pred_list, *coeff_preds_list, *mlvl_priors)
-        if self.use_sigmoid_cls or not _is_ssd_coder(self.bbox_coder) or not takes(*everything):
-            return theirs(self, cls_score_list, bbox_pred_list, coeff_preds_list, mlvl_priors, img_meta, cfg, rescale)
         cfg = self.test_cfg if cfg is None else cfg
+        known = not self.use_sigmoid_cls and _is_ssd_coder(self.bbox_coder) and cfg.top_k > 0
+        if not known or not takes(*everything):
+            return theirs(self, cls_score_list, bbox_pred_list, coeff_preds_list, mlvl_priors, img_meta, cfg, rescale)
         logits = _rows(cls_score_list, self.cls_out_channels)  # [P, C + 1], background last
         coefficients = _rows(coeff_preds_list, self.num_protos)  # [P, K]
         height, width = img_meta["img_shape"][:2]
