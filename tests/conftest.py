@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -106,3 +109,24 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         picture = np.random.default_rng(seed).integers(0, 256, (40 + seed, 60, 3), dtype=np.uint8)
         write_picture(tmp_path / "pictures" / name, picture)
     return tmp_path
+
+
+_GRAPHS: dict[bytes, Any] = {}
+
+
+@pytest.fixture
+def traced_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX's exporter takes long: a network that makes the same of the same images is traced once in a session."""
+    from yolact.export import onnx_file
+
+    trace = onnx_file._network_graph
+
+    def network_graph(network: torch.nn.Module, images: torch.Tensor) -> Any:
+        with torch.no_grad():
+            made = b"".join(output.numpy().tobytes() for output in (images, *network(images)))
+        key = hashlib.sha256(made).digest()
+        if key not in _GRAPHS:
+            _GRAPHS[key] = trace(network, images)
+        return copy.deepcopy(_GRAPHS[key])
+
+    monkeypatch.setattr(onnx_file, "_network_graph", network_graph)

@@ -57,6 +57,7 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.filterwarnings("ignore:.*of another number of classes")  # as the page says
+@pytest.mark.usefixtures("traced_once")
 @pytest.mark.parametrize("page", RUN, ids=lambda page: str(page.relative_to(ROOT)))
 def test_a_page_runs(page, stand_ins, tmp_path, monkeypatch):
     threads = torch.get_num_threads()

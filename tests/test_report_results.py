@@ -164,6 +164,7 @@ def test_options_are_checked(folder: Path, capsys: pytest.CaptureFixture[str]) -
         (("--limit", "0"), "Invalid value for '--limit': 0 is not in the range x>=1."),
         (("--annotations", "none.json"), "none.json: cannot be read (No such file or directory)"),
         (("-o", "r.json/x.html"), "r.json: the folder cannot be made (File exists)"),
+        (("--images", "nowhere"), "nowhere: no such folder"),
     ):
         assert main(command(*more)) == 2
         assert capsys.readouterr().err == f"yolact: {message}\n"

@@ -45,6 +45,7 @@ def photo() -> np.ndarray:
     return data.chelsea()
 
 
+@pytest.mark.usefixtures("traced_once")
 def test_onnx_file_finds_what_predict_finds(
     model: Model, photo: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

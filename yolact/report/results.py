@@ -64,6 +64,8 @@ def report_results(
     Raises:
         UserError: a file cannot be read or written, a result is at fault, or there is no picture to show.
     """
+    if not images.is_dir():
+        raise UserError(f"{images}: no such folder")
     records = _read_records(results)
     stills = [record for record in records if "frame" not in record]
     try:
