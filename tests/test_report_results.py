@@ -145,6 +145,7 @@ def without(key: str) -> dict[str, Any]:
         ([result(1, "a.png", 9, segmentation={"size": [40, 60], "counts": "~"})], "r.json: a.png: result 1 of 1: its"),
         ([result(1, "a.png", 9, segmentation={"size": [4, 6], "counts": "h0"})], "r.json: a.png: result 1 of 1: its"),
         ([result(1, "gone.png", 9)], "photos/gone.png: No such file or directory"),
+        ([result(1, "\x1b[2J.png", 9)], "'photos/\\x1b[2J.png: No such file or directory'"),
     ],
 )
 def test_faults_are_told(folder: Path, capsys: pytest.CaptureFixture[str], results: Any, message: str) -> None:

@@ -84,7 +84,7 @@ def report_results(
                 pixels, truths = entry.read()
             except UserError as error:
                 outcome.failed += 1
-                progress.write(f"yolact: {' '.join(str(error).split())}", file=sys.stderr)
+                progress.write(f"yolact: {fields.printable(' '.join(str(error).split()))}", file=sys.stderr)
                 continue
             found = [
                 record for record in _checked(entry, pixels, classes, results) if record["score"] > score_threshold
