@@ -99,35 +99,32 @@ py::array decode(py::handle objects) {  // [H, W] of one, [H, W, N] of several, 
   for (size_t i = 0; i < rles.size(); ++i)
     if (rles[i].size != size) fail(i, "is not of the size of the first one");
 
-  const std::vector<IntervalMask> masks = read_all(rles);
-  py::array result = zeros(size.height, size.width, static_cast<py::ssize_t>(rles.size()));
+  const auto count = static_cast<py::ssize_t>(rles.size());
+  py::array result = zeros(size.height, size.width, count);
   auto* output = static_cast<uint8_t*>(result.mutable_data());
-  {
-    const Release release(size.pixels() * static_cast<int64_t>(rles.size()));
-    for (const IntervalMask& mask : masks) {
-      for (const cpu::Interval& run : mask) std::memset(output + run.begin, 1, run.end - run.begin);
-      output += size.pixels();
-    }
-  }
+  read_each(rles, size.pixels() * count, [&](size_t i, const IntervalMask& mask) {
+    uint8_t* pixels = output + static_cast<int64_t>(i) * size.pixels();
+    for (const cpu::Interval& run : mask) std::memset(pixels + run.begin, 1, run.end - run.begin);
+  });
   return is_sequence(objects) ? result : py::array(result[py::make_tuple(py::ellipsis(), 0)]);
 }
 
 py::object area(py::handle objects) {  // uint32 of one, [N] uint32 of several
-  const std::vector<IntervalMask> masks = read_all(rles_of(objects));
-  py::array_t<uint32_t> result(static_cast<py::ssize_t>(masks.size()));
+  const std::vector<Rle> rles = rles_of(objects);
+  py::array_t<uint32_t> result(static_cast<py::ssize_t>(rles.size()));
   uint32_t* output = result.mutable_data();
-  for (const IntervalMask& mask : masks) *output++ = cpu::area(mask);
+  read_each(rles, bytes_of(rles), [&](size_t i, const IntervalMask& mask) { output[i] = cpu::area(mask); });
   if (is_sequence(objects)) return std::move(result);
   return py::reinterpret_steal<py::object>(PySequence_GetItem(result.ptr(), 0));
 }
 
 py::array_t<double> toBbox(py::handle objects) {  // [4] of one, [N, 4] of several
-  const std::vector<IntervalMask> masks = read_all(rles_of(objects));
-  const auto count = static_cast<py::ssize_t>(masks.size());
+  const std::vector<Rle> rles = rles_of(objects);
+  const auto count = static_cast<py::ssize_t>(rles.size());
   const bool many = is_sequence(objects);
   py::array_t<double> result(many ? std::vector<py::ssize_t>{count, 4} : std::vector<py::ssize_t>{4});
   auto* boxes = reinterpret_cast<cpu::BoxXywh*>(result.mutable_data());
-  for (const IntervalMask& mask : masks) *boxes++ = cpu::bounding_box(mask);
+  read_each(rles, bytes_of(rles), [&](size_t i, const IntervalMask& mask) { boxes[i] = cpu::bounding_box(mask); });
   return result;
 }
 

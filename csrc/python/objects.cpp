@@ -140,17 +140,7 @@ int64_t bytes_of(const std::vector<Rle>& rles) {
 
 std::vector<cpu::IntervalMask> read_all(const std::vector<Rle>& rles) {
   std::vector<cpu::IntervalMask> masks(rles.size());
-  size_t i = 0;
-  RunError error = RunError::kNone;
-  {
-    const Release release(bytes_of(rles));
-    for (; i < rles.size() && error == RunError::kNone; ++i) {
-      masks[i].height = rles[i].size.height;
-      masks[i].width = rles[i].size.width;
-      error = cpu::read_intervals(rles[i].text, rles[i].length, &masks[i]);
-    }
-  }
-  if (error != RunError::kNone) fail(i - 1, std::string("counts ") + message_of(error));
+  read_each(rles, bytes_of(rles), [&](size_t i, cpu::IntervalMask&& mask) { masks[i] = std::move(mask); });
   return masks;
 }
 

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "../cpu/run_length_algebra.h"
@@ -78,7 +79,27 @@ inline bool is_sequence(py::handle object) { return PySequence_Check(object.ptr(
 
 int64_t bytes_of(const std::vector<Rle>& rles);
 
-// The intervals of every string; what is wrong with one is told with its place.
+// Calls use(i, mask) with the intervals of one string after the other; what is wrong with one is told with its place.
+// Other threads have the interpreter meanwhile, where so many bytes are worth it.
+template <typename Use>
+void read_each(const std::vector<Rle>& rles, int64_t bytes, Use use) {
+  size_t i = 0;
+  RunError error = RunError::kNone;
+  {
+    const Release release(bytes);
+    for (; i < rles.size(); ++i) {
+      cpu::IntervalMask mask;
+      mask.height = rles[i].size.height;
+      mask.width = rles[i].size.width;
+      error = cpu::read_intervals(rles[i].text, rles[i].length, &mask);
+      if (error != RunError::kNone) break;
+      use(i, std::move(mask));
+    }
+  }
+  if (error != RunError::kNone) fail(i, std::string("counts ") + message_of(error));
+}
+
+// The intervals of every string at once.
 std::vector<cpu::IntervalMask> read_all(const std::vector<Rle>& rles);
 
 // A dictionary, counts as bytes.

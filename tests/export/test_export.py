@@ -179,13 +179,11 @@ def test_missing_packages_are_told(
     assert not any(tmp_path.iterdir())
 
 
-def test_a_missing_compiler_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_missing_compiler_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import torch._inductor.config as config
 
-    monkeypatch.setattr(config.cpp, "cxx", ("no-such-compiler",))
-    told = fault(capsys, tmp_path / "x.pt2", "--format", "package")
+    with config.patch({"cpp.cxx": ("no-such-compiler",)}):  # pytest's own patch would take the entry away at its end
+        told = fault(capsys, tmp_path / "x.pt2", "--format", "package")
     assert told.startswith("no C++ compiler is here, which AOTInductor needs")
     assert not any(tmp_path.iterdir())
 
