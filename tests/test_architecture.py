@@ -13,13 +13,14 @@ from conftest import ROOT
 PACKAGE = ROOT / "yolact"
 
 # Who may import whom inside the package; `*` below stands for what any module may use.
-ANYBODY = {"errors", "files", "signals", "structures", "config", "classes"}
+ANYBODY = {"errors", "files", "signals", "structures", "config", "options", "classes"}
 ALLOWED = {
     "errors": set(),
     "files": {"errors"},
     "structures": set(),
     "classes": set(),
-    "config": {"errors", "classes"},
+    "options": set(),
+    "config": {"errors", "classes", "options"},
     "mask": set(),
     "pictures": {"errors", "files"},
     "ops": ANYBODY | {"mask"},

@@ -9,8 +9,9 @@ from dataclasses import replace
 import pytest
 
 from yolact.classes import COCO_CATEGORY_IDS
-from yolact.config import ALIASES, CONFIGS, AnchorOptions, Config, DetectOptions, Preprocessing, get_config
+from yolact.config import ALIASES, CONFIGS, Config, get_config
 from yolact.errors import UserError
+from yolact.options import AnchorOptions, DeformableOptions, DetectOptions, Preprocessing
 
 # name: input size, classes, scales, square anchors, sides of P3 to P7, priors
 TABLE = {
@@ -20,11 +21,15 @@ TABLE = {
     "yolact_darknet53": (550, 80, (24, 48, 96, 192, 384), True, (69, 35, 18, 9, 5), 19248),
     "yolact_resnet50": (550, 80, (24, 48, 96, 192, 384), True, (69, 35, 18, 9, 5), 19248),
     "yolact_resnet50_pascal": (550, 20, (32, 64, 128, 256, 512), False, (69, 35, 18, 9, 5), 19248),
+    "yolact_plus_base": (550, 80, (24, 48, 96, 192, 384), False, (69, 35, 18, 9, 5), 57744),
+    "yolact_plus_resnet50": (550, 80, (24, 48, 96, 192, 384), False, (69, 35, 18, 9, 5), 57744),
     "mmdet_yolact_r50_1xb8": (550, 80, (24, 48, 96, 192, 384), False, (69, 35, 18, 9, 5), 19248),
     "mmdet_yolact_r50_8xb8": (550, 80, (24, 48, 96, 192, 384), False, (69, 35, 18, 9, 5), 19248),
     "mmdet_yolact_r101_1xb8": (550, 80, (24, 48, 96, 192, 384), False, (69, 35, 18, 9, 5), 19248),
     "yolact_lite0": (320, 80, (16, 32, 64, 128, 256), False, (40, 20, 10, 5, 3), 6402),
 }
+
+DEFORMABLE = DeformableOptions(layers=(0, 4, 6, 3))
 
 
 def test_every_configuration_is_in_the_table() -> None:
@@ -61,6 +66,46 @@ def test_families_differ_as_the_projects_do(name: str) -> None:
 def test_dict_round_trip(name: str) -> None:
     config = get_config(name)
     assert Config.from_dict(config.to_dict()) == config
+
+
+def test_a_dict_written_before_there_was_yolact_plus_reads() -> None:
+    values = get_config("yolact_base").to_dict()
+    for name in ("deformable", "mask_rescoring"):
+        del values[name]
+    del values["anchors"]["scales_per_octave"], values["train"]["mask_iou_weight"], values["train"]["min_mask_iou_area"]
+    assert Config.from_dict(values) == get_config("yolact_base")
+
+
+def test_yolact_plus_is_base_but_for_four_things() -> None:
+    plus, base = get_config("yolact_plus_base"), get_config("yolact_base")
+    assert plus.anchors.scales_per_octave == (1, 2 ** (1 / 3), 2 ** (2 / 3))
+    assert plus.mask_rescoring
+    assert (plus.train.mask_iou_weight, plus.train.min_mask_iou_area) == (25, 25)
+    own = {"name": base.name, "deformable": None, "anchors": base.anchors, "mask_rescoring": False}
+    assert replace(plus, **own) == base
+
+
+@pytest.mark.parametrize(
+    ("name", "stages", "deformable"),
+    [
+        ("yolact_plus_resnet50", (3, 4, 6, 3), [[], [0, 1, 2, 3], [0, 1, 2, 3, 4, 5], [0, 1, 2]]),
+        ("yolact_plus_base", (3, 4, 23, 3), [[], [0, 3], [0, 3, 6, 9, 12, 15, 18, 21], [0]]),
+    ],
+)
+def test_the_deformable_blocks_are_the_originals(
+    name: str, stages: tuple[int, ...], deformable: list[list[int]]
+) -> None:
+    options = get_config(name).deformable
+    assert options is not None
+    assert deformable == [
+        [block for block in range(blocks) if options.includes(stage, block, blocks)]
+        for stage, blocks in enumerate(stages)
+    ]
+
+
+def test_a_stage_that_is_not_wholly_deformable_begins_with_a_plain_block() -> None:
+    options = DeformableOptions(layers=(0, 0, 4, 0), interval=2)
+    assert [block for block in range(6) if options.includes(2, block, 6)] == [2, 4]
 
 
 def test_level_sizes_follow_another_input_size() -> None:
@@ -107,6 +152,14 @@ def test_other_classes() -> None:
         (lambda: Preprocessing(std=(1.0, 2.0, 0.0)), "std must hold three positive numbers, got .*0.0"),
         (lambda: Preprocessing(resize="area"), "resize must be 'float' or 'uint8', got 'area'"),
         (lambda: AnchorOptions(scales=(24, 48, -96, 192, 384)), "scales must hold positive numbers, got .*-96"),
+        (
+            lambda: AnchorOptions(scales_per_octave=(1, 0)),
+            r"scales_per_octave must hold .*, got \(1, 0\)",
+        ),
+        (lambda: DeformableOptions(layers=(4, 6, 3)), r"layers must hold four whole numbers .*, got \(4, 6, 3\)"),
+        (lambda: DeformableOptions(layers=(0, 4, -6, 3)), r"layers must hold .* at least 0, .*, got \(0, 4, -6, 3\)"),
+        (lambda: DeformableOptions(layers=(0, 4, 6, 3), interval=0), "interval must be .* at least 1, got 0"),
+        (lambda: replace(get_config("yolact_darknet53"), deformable=DEFORMABLE), "deformable: of ResNets .*darknet53"),
         (lambda: AnchorOptions(aspect_ratios=()), r"aspect_ratios must hold positive numbers, got \(\)"),
         (lambda: Config("mine", "resnet50", anchors=AnchorOptions(scales=(24,))), "anchors.scales: 5 levels .*24"),
     ],

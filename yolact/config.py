@@ -3,112 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from typing import Any, Literal, get_args, get_type_hints
 
 from yolact.classes import COCO_CATEGORY_IDS, COCO_CLASSES, PASCAL_CLASSES
 from yolact.errors import UserError
+from yolact.options import (
+    AnchorOptions,
+    DeformableOptions,
+    DetectOptions,
+    FPNOptions,
+    Preprocessing,
+    TrainOptions,
+)
 
 Backbone = Literal["resnet50", "resnet101", "darknet53", "efficientnet_lite0"]
-
-
-def _are_positive(values: Sequence[float]) -> bool:
-    """Finite, too."""
-    return all(0 < value < math.inf for value in values)
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """How a picture becomes the network's input: resize to S x S, subtract `mean`, divide by `std`."""
-
-    mean: tuple[float, float, float] = (123.68, 116.78, 103.94)  # RGB, 0..255
-    std: tuple[float, float, float] = (58.40, 57.12, 57.38)  # RGB
-    resize: Literal["float", "uint8"] = "float"  # "uint8": pixels are rounded after the resize, as cv2.resize does
-
-    def __post_init__(self) -> None:
-        if len(self.mean) != 3 or not all(map(math.isfinite, self.mean)):
-            raise ValueError(f"mean must hold three finite numbers, got {self.mean}")
-        if len(self.std) != 3 or not _are_positive(self.std):
-            raise ValueError(f"std must hold three positive numbers, got {self.std}")
-        if self.resize not in ("float", "uint8"):
-            raise ValueError(f"resize must be 'float' or 'uint8', got {self.resize!r}")
-
-
-@dataclass(frozen=True)
-class AnchorOptions:
-    """The priors: at every cell one for each aspect ratio, of the level's scale."""
-
-    scales: tuple[float, ...] = (24, 48, 96, 192, 384)  # pixels of the input, P3 to P7
-    aspect_ratios: tuple[float, ...] = (1, 1 / 2, 2)  # width / height, in the order of the head's channels
-    square: bool = False  # height := width, a slip of the original that its COCO weights were trained with
-
-    def __post_init__(self) -> None:
-        for name in ("scales", "aspect_ratios"):
-            values = getattr(self, name)
-            if not values or not _are_positive(values):
-                raise ValueError(f"{name} must hold positive numbers, got {values}")
-
-
-@dataclass(frozen=True)
-class FPNOptions:
-    """The feature pyramid (section 3 of the paper), in the two topologies that weights exist for."""
-
-    channels: int = 256
-    p6_from: Literal["P5", "C5"] = "P5"  # the original / mmdetection
-    relu: bool = True  # after the 3x3 convolutions of P3 to P5; mmdetection has none
-
-
-@dataclass(frozen=True)
-class DetectOptions:
-    """The keyword options of `yolact.ops.detect`."""
-
-    score_threshold: float = 0.05
-    second_threshold: bool = False
-    iou_threshold: float = 0.5
-    top_k: int = 200
-    max_detections: int | None = 100
-    across_classes: bool = False
-    method: Literal["fast", "greedy"] = "fast"
-    variances: tuple[float, float] = (0.1, 0.2)
-    max_log_size: float | None = None
-    clip: bool = False
-    union_eps: float = 0.0
-    level_sizes: tuple[int, ...] | None = None
-    pre_nms_top_k: int | None = None
-
-    def kwargs(self) -> dict[str, Any]:
-        """The options as keyword arguments of `yolact.ops.detect`."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}
-
-
-@dataclass(frozen=True)
-class TrainOptions:
-    """The training recipe (section 6 of the paper) for one batch size; another scales rate and length."""
-
-    batch_size: int = 8
-    learning_rate: float = 1e-3
-    warmup_rate: float = 1e-4  # where the linear warm-up starts
-    warmup_iterations: int = 500
-    unit: Literal["iterations", "epochs"] = "iterations"  # of `length` and `steps`
-    length: int = 800_000
-    steps: tuple[int, ...] = (280_000, 600_000, 700_000, 750_000)  # the rate is multiplied by `gamma` at each
-    gamma: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    clip_norm: float | None = None  # of the gradient
-
-    positive_iou: float = 0.5  # a prior of at least this IoU with a truth is positive,
-    negative_iou: float = 0.4  # below this one background, between them neutral
-    crowd_overlap: float | None = 0.7  # background covered more than this by a crowd is neutral; None: it stays
-    negatives_per_positive: int = 3  # the hardest of a picture
-    max_masks: int = 100  # positives drawn for the mask loss in a picture
-    rescale_sampled_masks: bool = True  # scale the mask loss back to all positives; False: divide by those drawn
-    min_truth_size: float = 4.0  # pixels of the input; truths of less width or height are dropped
-    box_weight: float = 1.5
-    classification_weight: float = 1.0
-    mask_weight: float = 6.125
-    semantic_weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -126,6 +35,8 @@ class Config:
     prototypes: int = 32  # K
     protonet_channels: int = 256
     head_channels: int = 256
+    deformable: DeformableOptions | None = None  # of a ResNet
+    mask_rescoring: bool = False  # a network predicts the IoU of every mask, by which its score is multiplied
     detect: DetectOptions = field(default_factory=DetectOptions)
     integer_boxes: bool = True  # boxes in picture pixels are truncated to integers, as the original does
     train: TrainOptions = field(default_factory=TrainOptions)
@@ -137,6 +48,8 @@ class Config:
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+        if self.deformable is not None and not self.backbone.startswith("resnet"):
+            raise ValueError(f"deformable: of ResNets alone, got {self.deformable} for {self.backbone}")
         if len(self.class_names) != len(self.category_ids) or not self.class_names:
             raise ValueError(
                 f"class_names and category_ids: one of each a class is needed, got {len(self.class_names)} "
@@ -162,7 +75,7 @@ class Config:
     @property
     def level_sizes(self) -> tuple[int, ...]:
         """Priors of P3 to P7; together P."""
-        return tuple(side * side * len(self.anchors.aspect_ratios) for side in self.feature_sizes)
+        return tuple(side * side * self.anchors.per_cell for side in self.feature_sizes)
 
     def with_classes(self, class_names: tuple[str, ...], category_ids: tuple[int, ...] | None = None) -> Config:
         """The same configuration for other classes; category ids default to 1..n."""
@@ -189,10 +102,24 @@ class Config:
             TypeError: a field is unknown or a needed one missing.
         """
         types = get_type_hints(cls)
-        return cls(**{k: types[k](**v) if is_dataclass(types.get(k)) else v for k, v in values.items()})
+        return cls(**{name: _read(types.get(name), value) for name, value in values.items()})
+
+
+def _read(kind: Any, value: Any) -> Any:
+    """A field's value of what `asdict` made of it."""
+    options: Any = next((t for t in (kind, *get_args(kind)) if is_dataclass(t)), None)  # X of `X | None`
+    return value if options is None or value is None else options(**value)
 
 
 _BASE = Config("yolact_base", "resnet101", anchors=AnchorOptions(square=True))
+
+_PLUS = replace(
+    _BASE,
+    name="yolact_plus_base",
+    deformable=DeformableOptions(layers=(0, 4, 23, 3), interval=3),
+    anchors=AnchorOptions(scales_per_octave=(1, 2 ** (1 / 3), 2 ** (2 / 3))),
+    mask_rescoring=True,
+)
 
 _MMDET = Config(
     "mmdet_yolact_r50_1xb8",
@@ -260,6 +187,13 @@ CONFIGS: dict[str, Config] = {
             category_ids=tuple(range(1, 21)),
             anchors=AnchorOptions(scales=(32, 64, 128, 256, 512)),
             train=TrainOptions(length=120_000, steps=(60_000, 100_000)),
+        ),
+        _PLUS,
+        replace(
+            _PLUS,
+            name="yolact_plus_resnet50",
+            backbone="resnet50",
+            deformable=DeformableOptions(layers=(0, 4, 6, 3)),
         ),
         _MMDET,
         replace(

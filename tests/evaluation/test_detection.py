@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 import torch
 
-from yolact.config import DetectOptions, get_config
+from yolact.config import get_config
 from yolact.errors import UserError
 from yolact.evaluation import detect_dataset, evaluate
 from yolact.evaluation.detection import detect_pictures
+from yolact.options import DetectOptions
 from yolact.predictor import Model
 
 SIZES = {41: (20, 30), 7: (50, 40), 12: (30, 30), 9: (20, 20)}  # (height, width) by id

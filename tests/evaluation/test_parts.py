@@ -20,9 +20,10 @@ import torch
 from conftest import ROOT
 
 from yolact.cli import main
-from yolact.config import DetectOptions, get_config
+from yolact.config import get_config
 from yolact.data.records import Picture
 from yolact.models.checkpoint import save_checkpoint
+from yolact.options import DetectOptions
 from yolact.pictures import write_picture
 from yolact.predictor import Model
 

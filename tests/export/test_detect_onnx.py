@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from yolact.config import CONFIGS, DetectOptions
+from yolact.config import CONFIGS
 from yolact.errors import UserError
 from yolact.export.detect_onnx import detect_graph
 from yolact.models.anchors import make_priors
+from yolact.options import DetectOptions
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")

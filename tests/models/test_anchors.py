@@ -17,9 +17,11 @@ def original_priors(config: Config) -> np.ndarray:
     for side, scale in zip(config.feature_sizes, config.anchors.scales, strict=True):
         for j in range(side):
             for i in range(side):
-                for ratio in (1, 1 / 2, 2):
-                    w, h = scale * sqrt(ratio) / config.size, scale / sqrt(ratio) / config.size
-                    priors.append(((i + 0.5) / side, (j + 0.5) / side, w, w if config.anchors.square else h))
+                for step in range(3 if "plus" in config.name else 1):
+                    for ratio in (1, 1 / 2, 2):
+                        s = scale * 2 ** (step / 3) / config.size
+                        w, h = s * sqrt(ratio), s / sqrt(ratio)
+                        priors.append(((i + 0.5) / side, (j + 0.5) / side, w, w if config.anchors.square else h))
     return np.array(priors, dtype=np.float32)
 
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from yolact.config import CONFIGS, Config, FPNOptions, get_config
+from yolact.config import CONFIGS, Config, get_config
 from yolact.models.yolact import Yolact
+from yolact.options import FPNOptions
 
 SMALL = replace(get_config("yolact_lite0"), size=64).with_num_classes(3)
 # Both topologies: mmdetection's feeds P6 from C5 and has no ReLU in the pyramid.

@@ -13,13 +13,14 @@ import torch
 from conftest import skip_or_fail
 from tiny import STRONG, TINY, small_runs, write_squares
 
-from yolact.config import Config, TrainOptions, get_config
+from yolact.config import Config, get_config
 from yolact.data.augment import Augmentation
 from yolact.errors import UserError
 from yolact.models.checkpoint import read_checkpoint, save_checkpoint
 from yolact.models.efficientnet_lite import imagenet_weights
 from yolact.models.start import load_backbone
 from yolact.models.yolact import Yolact
+from yolact.options import TrainOptions
 from yolact.train.build import freeze_to_c4
 from yolact.train.engine import train
 from yolact.train.recipe import Recipe, rate_at, scale_to_batch

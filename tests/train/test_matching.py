@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from yolact.config import TrainOptions
+from yolact.options import TrainOptions
 from yolact.train.matching import BACKGROUND, NEUTRAL, encode, match
 
 OPTIONS = TrainOptions()

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from torch import nn
 
-from yolact.config import AnchorOptions, FPNOptions, TrainOptions, get_config
+from yolact.config import get_config
 from yolact.data.augment import Augmentation
 from yolact.evaluation import detect_dataset, evaluate
+from yolact.options import AnchorOptions, FPNOptions, TrainOptions
 from yolact.predictor import load
 from yolact.train.engine import train
 from yolact.train.recipe import Recipe

@@ -22,8 +22,9 @@ import cv2
 import numpy as np
 import torch
 
-from yolact.config import CONFIGS, AnchorOptions, FPNOptions, TrainOptions, get_config
+from yolact.config import CONFIGS, get_config
 from yolact.data.augment import Augmentation
+from yolact.options import AnchorOptions, FPNOptions, TrainOptions
 from yolact.train.recipe import RECIPES, Recipe
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from yolact.bench import eager
-from yolact.config import DetectOptions
 from yolact.export import export_onnx
 from yolact.instances import Instances
 from yolact.models.yolact import Yolact
+from yolact.options import DetectOptions
 from yolact.pictures import read_picture
 from yolact.predictor import Model
 from yolact.structures import Detections, RawOutputs

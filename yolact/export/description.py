@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from yolact import __version__
-from yolact.config import Config, DetectOptions
+from yolact.config import Config
 from yolact.errors import UserError
+from yolact.options import DetectOptions
 from yolact.pictures import make_folder
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from yolact.config import DetectOptions
 from yolact.errors import UserError
 from yolact.ops.fast_nms import rows_of
+from yolact.options import DetectOptions
 
 if TYPE_CHECKING:
     import onnx

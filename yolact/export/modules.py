@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from yolact import ops
-from yolact.config import DetectOptions
 from yolact.engine.network import Network, is_plain, lean_network
 from yolact.models.yolact import Yolact
+from yolact.options import DetectOptions
 from yolact.predictor import Model
 from yolact.structures import RawOutputs
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from yolact import ops
-from yolact.config import DetectOptions
 from yolact.export.check import Checked, compare_detections, compare_tensors
 from yolact.export.modules import RawNetwork
+from yolact.options import DetectOptions
 
 if TYPE_CHECKING:
     import onnx

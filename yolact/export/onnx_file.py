@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from yolact import ops
-from yolact.config import DetectOptions
 from yolact.export.check import Checked, made_up_pictures
 from yolact.export.description import check_target, detect_options, metadata, need_packages
 from yolact.export.detect_onnx import IR_VERSION, OPSET, detect_graph
@@ -22,6 +21,7 @@ from yolact.export.modules import RawNetwork
 from yolact.export.onnx_check import RAW, check_onnx, run_detect, run_network
 from yolact.files import replacing
 from yolact.models.yolact import Yolact
+from yolact.options import DetectOptions
 
 if TYPE_CHECKING:
     import onnx

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from yolact.config import Config
 def make_priors(
     config: Config,
 ) -> Tensor:  # [P, 4] float32 cx cy w h, fractions of the input
-    """The priors of a configuration, P3 to P7, cell by cell along rows, in a cell one an aspect ratio.
+    """The priors of a configuration, P3 to P7, cell by cell along rows, in a cell scale by scale, one an aspect ratio.
 
     Computed in double precision and rounded once, as the original does.
     """
@@ -22,9 +23,9 @@ def make_priors(
         centres = (torch.arange(side, dtype=torch.float64) + 0.5) / side
         cy, cx = torch.meshgrid(centres, centres, indexing="ij")
         shapes = []
-        for ratio in config.anchors.aspect_ratios:
-            width = scale * math.sqrt(ratio) / config.size
-            height = width if config.anchors.square else scale / math.sqrt(ratio) / config.size
+        for factor, ratio in product(config.anchors.scales_per_octave, config.anchors.aspect_ratios):
+            width = scale * factor * math.sqrt(ratio) / config.size
+            height = width if config.anchors.square else scale * factor / math.sqrt(ratio) / config.size
             shapes.append((width, height))
         cells = torch.stack((cx, cy), dim=-1).reshape(-1, 1, 2).expand(-1, len(shapes), -1)  # [side * side, A, 2]
         sizes = torch.tensor(shapes, dtype=torch.float64).expand(side * side, -1, -1)  # [side * side, A, 2]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from yolact.config import FPNOptions
+from yolact.options import FPNOptions
 
 
 class FPN(nn.Module):

@@ -52,7 +52,7 @@ class Yolact(nn.Module):
                 PredictionHead(
                     channels,
                     config.head_channels,
-                    len(config.anchors.aspect_ratios),
+                    config.anchors.per_cell,
                     config.num_classes,
                     config.prototypes,
                 )

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from yolact.config import Config, TrainOptions
+from yolact.config import Config
 from yolact.data.coco import CocoDataset, read_coco
 from yolact.data.faults import OnFault, summary
 from yolact.distributed import world_size
@@ -18,6 +18,7 @@ from yolact.models.darknet import DarkNet53
 from yolact.models.efficientnet_lite import EfficientNetLite0
 from yolact.models.resnet import ResNet
 from yolact.models.start import start_from
+from yolact.options import TrainOptions
 from yolact.predictor import Model
 from yolact.train.ema import WeightAverage
 from yolact.train.recipe import FREEZE_BELOW, Recipe

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from yolact import ops
-from yolact.config import TrainOptions
 from yolact.models.yolact import Yolact
+from yolact.options import TrainOptions
 from yolact.structures import RawOutputs
 from yolact.train.assignment import Assignment, Totals, assign
 from yolact.train.targets import Targets

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from yolact.config import TrainOptions
+from yolact.options import TrainOptions
 
 BACKGROUND, NEUTRAL = -1, -2  # in place of the number of a truth
 

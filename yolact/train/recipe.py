@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from yolact.config import TrainOptions
 from yolact.data.augment import Augmentation
 from yolact.errors import UserError
+from yolact.options import TrainOptions
 
 Schedule = Literal["steps", "cosine"]
 
