@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "half.h"
+#include "host_device.h"
 #include "parallel.h"
 #include "stream.h"
 
@@ -36,6 +37,24 @@ struct DeformConv2dArguments {
   void* mask_gradient;    // [batch, offset_groups, taps, out_height, out_width] contiguous; written
   bool deterministic;     // the input's gradient has the same bits at every run
 };
+
+// Where a tap samples along an axis: `part` of the way from the neighbour `low` to the next one. (float or double)
+template <class T>
+struct Between {
+  int32_t low;
+  T part;
+};
+
+// Farther than a pixel outside both neighbours are, wherever that is: no conversion meets what fits no int32. A NaN
+// goes on as the part, so that what it weighs is NaN.
+template <class T>
+YOLACT_HD Between<T> between(T position, int64_t size) {
+  const T last = static_cast<T>(size);
+  position = position < T{-2} ? T{-2} : position > last ? last : position;
+  int32_t low = static_cast<int32_t>(position == position ? position : T{-2});
+  low -= position < static_cast<T>(low);  // the conversion rounds towards zero
+  return {low, position - static_cast<T>(low)};
+}
 
 // Columns are [groups, count, taps, channels / groups] contiguous, of the input's type: those of positions
 // [first, first + count) out of batch * out_height * out_width, pictures one after the other, rows by rows.
