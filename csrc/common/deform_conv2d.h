@@ -6,6 +6,7 @@
 // through the whole batch, so that a range may be small where memory is dear and hold many pictures where they are.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 
 #include "half.h"
@@ -60,7 +61,72 @@ YOLACT_HD Between<T> between(T position, int64_t size) {
 // [first, first + count) out of batch * out_height * out_width, pictures one after the other, rows by rows.
 // A sample is the mask times the bilinear interpolation at
 //   (y * stride + tap_y * dilation - padding + offset_y, and x alike),
-// of four neighbours of which those outside the picture are 0.
+// of four neighbours of which those outside the picture are 0 and get no gradient.
+
+// Between which rows, or columns, a coordinate lies, and what the upper one weighs: the other weighs 1 - fraction.
+template <class T>
+struct Between {
+  int32_t low;  // and low + 1; either may be outside
+  T fraction;
+};
+
+// Infinite coordinates are outside like any that is far. So are those that are NaN, but as what they weigh is NaN, so
+// is their sample.
+template <class T>
+YOLACT_HD Between<T> between(T coordinate, int64_t size) {
+  if (!(coordinate >= T{-1} && coordinate < static_cast<T>(size)))
+    return {-2, coordinate != coordinate ? coordinate : T{0}};
+  const T low = std::floor(coordinate);
+  return {static_cast<int32_t>(low), coordinate - low};
+}
+
+// Where one tap of one position samples the channels of an offset group.
+template <class T>  // float or double: what positions and weights are computed in
+struct DeformSample {
+  int64_t picture;
+  Between<T> y, x;
+  T mask;
+
+  // Of the neighbours (low, low), (low, high), (high, low) and (high, high) in y, x; of the mask nothing.
+  YOLACT_HD void weigh(T (&weight)[4]) const {
+    const T low_y = T{1} - y.fraction, low_x = T{1} - x.fraction;
+    weight[0] = low_y * low_x;
+    weight[1] = low_y * x.fraction;
+    weight[2] = y.fraction * low_x;
+    weight[3] = y.fraction * x.fraction;
+  }
+};
+
+template <class T>
+YOLACT_HD T load_real(const void* data, int64_t index, FloatType type) {
+  return static_cast<T>(load_float(data, index, type));
+}
+template <>
+YOLACT_HD double load_real<double>(const void* data, int64_t index, FloatType) {
+  return static_cast<const double*>(data)[index];
+}
+
+template <class T>
+YOLACT_HD DeformSample<T> deform_sample(const DeformConv2dArguments& a, int64_t position, int64_t tap,
+                                        int64_t offset_group) {
+  const int64_t plane = a.out_height * a.out_width, picture = position / plane, pixel = position - picture * plane;
+  const int64_t y = pixel / a.out_width, x = pixel - y * a.out_width;
+  const int64_t tap_y = tap / a.kernel[1], tap_x = tap - tap_y * a.kernel[1];
+  const int64_t channel = offset_group * a.kernel[0] * a.kernel[1] + tap;  // of the mask; of offsets, twice it
+  const int64_t* stride = a.offset_stride;
+  const int64_t offset = picture * stride[0] + 2 * channel * stride[1] + y * stride[2] + x * stride[3];
+  const T offset_y = load_real<T>(a.offset, offset, a.offset_type);
+  const T offset_x = load_real<T>(a.offset, offset + stride[1], a.offset_type);
+  T mask{1};
+  if (a.mask != nullptr) {
+    const int64_t* of = a.mask_stride;
+    mask = load_real<T>(a.mask, picture * of[0] + channel * of[1] + y * of[2] + x * of[3], a.mask_type);
+  }
+  const T base_y = static_cast<T>(y * a.stride[0] + tap_y * a.dilation[0] - a.padding[0]);
+  const T base_x = static_cast<T>(x * a.stride[1] + tap_x * a.dilation[1] - a.padding[1]);
+  return {picture, between(base_y + offset_y, a.height), between(base_x + offset_x, a.width), mask};
+}
+
 namespace cpu {
 void deform_conv2d_columns(const DeformConv2dArguments& arguments, int64_t first, int64_t count, void* columns,
                            const Parallel& parallel);
