@@ -6,7 +6,6 @@
 // through the whole batch, so that a range may be small where memory is dear and hold many pictures where they are.
 #pragma once
 
-#include <cmath>
 #include <cstdint>
 
 #include "half.h"
@@ -63,23 +62,6 @@ YOLACT_HD Between<T> between(T position, int64_t size) {
 //   (y * stride + tap_y * dilation - padding + offset_y, and x alike),
 // of four neighbours of which those outside the picture are 0 and get no gradient.
 
-// Between which rows, or columns, a coordinate lies, and what the upper one weighs: the other weighs 1 - fraction.
-template <class T>
-struct Between {
-  int32_t low;  // and low + 1; either may be outside
-  T fraction;
-};
-
-// Infinite coordinates are outside like any that is far. So are those that are NaN, but as what they weigh is NaN, so
-// is their sample.
-template <class T>
-YOLACT_HD Between<T> between(T coordinate, int64_t size) {
-  if (!(coordinate >= T{-1} && coordinate < static_cast<T>(size)))
-    return {-2, coordinate != coordinate ? coordinate : T{0}};
-  const T low = std::floor(coordinate);
-  return {static_cast<int32_t>(low), coordinate - low};
-}
-
 // Where one tap of one position samples the channels of an offset group.
 template <class T>  // float or double: what positions and weights are computed in
 struct DeformSample {
@@ -89,11 +71,11 @@ struct DeformSample {
 
   // Of the neighbours (low, low), (low, high), (high, low) and (high, high) in y, x; of the mask nothing.
   YOLACT_HD void weigh(T (&weight)[4]) const {
-    const T low_y = T{1} - y.fraction, low_x = T{1} - x.fraction;
+    const T low_y = T{1} - y.part, low_x = T{1} - x.part;
     weight[0] = low_y * low_x;
-    weight[1] = low_y * x.fraction;
-    weight[2] = y.fraction * low_x;
-    weight[3] = y.fraction * x.fraction;
+    weight[1] = low_y * x.part;
+    weight[2] = y.part * low_x;
+    weight[3] = y.part * x.part;
   }
 };
 
