@@ -30,9 +30,9 @@ from yolact.ops import preprocess
 from yolact.structures import RawOutputs
 from yolact.train.assignment import assign
 from yolact.train.batches import Batch
-from yolact.train.losses import losses
+from yolact.train.losses import TERMS, losses
 from yolact.train.matching import encode
-from yolact.train.step import HALF, TERMS, TrainStep
+from yolact.train.step import HALF, TrainStep
 from yolact.train.targets import Targets
 
 TRUTHS = 7  # of a picture, as COCO's have on average

@@ -18,7 +18,8 @@ from yolact.errors import UserError
 from yolact.predictor import Model
 from yolact.train.batches import Batch, Batches
 from yolact.train.engine import train
-from yolact.train.step import TERMS, TrainStep
+from yolact.train.losses import TERMS
+from yolact.train.step import TrainStep
 
 # P6 is more than one pixel: of one, torch 2.13 leaves the bfloat16 gradient of P7's weights partly unwritten on a CPU.
 CONFIG = replace(TINY, size=96).with_classes(("square", "circle"))

@@ -15,6 +15,7 @@ from yolact.models.darknet import DarkNet53
 from yolact.models.efficientnet_lite import EfficientNetLite0
 from yolact.models.fpn import FPN
 from yolact.models.head import PredictionHead
+from yolact.models.mask_iou import MaskIoUNet
 from yolact.models.protonet import Protonet
 from yolact.models.resnet import ResNet, resnet50, resnet101
 from yolact.structures import RawOutputs
@@ -59,6 +60,7 @@ class Yolact(nn.Module):
             ]
         )
         self.semantic_seg_conv = nn.Conv2d(channels, config.num_classes, 1)  # for the semantic loss, training only
+        self.maskiou_net = MaskIoUNet(config.num_classes) if config.mask_rescoring else None
         self.register_buffer("priors", make_priors(config), persistent=False)
         self._initialise()
         self._layers = _layers_of(self)
@@ -116,12 +118,11 @@ class Yolact(nn.Module):
 
     def _initialise(self) -> None:
         """Xavier outside the backbone."""
-        for module in (self.fpn, self.proto_net, self.prediction_layers, self.semantic_seg_conv):
-            for layer in module.modules():
-                if isinstance(layer, nn.Conv2d):
-                    nn.init.xavier_uniform_(layer.weight)
-                    if layer.bias is not None:
-                        nn.init.zeros_(layer.bias)
+        for name, layer in self.named_modules():
+            if isinstance(layer, nn.Conv2d) and not name.startswith("backbone."):
+                nn.init.xavier_uniform_(layer.weight)
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         super()._apply(fn, recurse)

@@ -51,6 +51,8 @@ class Assignment:
     masks: Tensor  # [T, h, w] bool, at the prototypes' size
     channel: Tensor  # [T] int64, picture * C + label: the channel of the semantic logits
     semantic: Tensor  # [T, h / 2, w / 2] bool, the masks at P3's size
+    rescored: Tensor  # [R] int64, which of `drawn` have a truth large enough to teach the IoU of masks
+    rescored_counts: tuple[int, ...]  # [B] how many of them each picture has
     most_negatives: int  # of `negatives`, the largest
 
     @property
@@ -67,7 +69,8 @@ class Assignment:
         return self._map(Tensor.pin_memory)
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> Assignment:
-        changes: dict[str, Any] = {f.name: function(getattr(self, f.name)) for f in fields(self)[:-1]}
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        changes: dict[str, Any] = {n: function(value) for n, value in values.items() if isinstance(value, Tensor)}
         return replace(self, **changes)
 
 
@@ -122,7 +125,10 @@ def assign(
         )
         truths += len(boxes)
     joined: list[Any] = [torch.cat(column) for column in zip(*parts, strict=True)]
-    joined.append(int(joined[4].max()))
+    negatives, picture, truth, masks = joined[4], joined[6], joined[7], joined[10]
+    rescored = (masks.sum((1, 2)) > options.min_mask_iou_area)[truth].nonzero()[:, 0]
+    counts = picture[rescored].bincount(minlength=len(targets))
+    joined += [rescored, tuple(counts.tolist()), int(negatives.max())]
     return Assignment(*joined)
 
 

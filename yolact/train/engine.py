@@ -160,7 +160,7 @@ def train(
                 for part in folder.glob(".*.part"):  # what a killed run was about to write
                     part.unlink()
             stop = options.length if stop_after is None else min(state.iteration + stop_after, options.length)
-            journal = RunLog(folder, state.iteration, stop, options.batch_size, log)
+            journal = RunLog(folder, state.iteration, stop, options.batch_size, step.terms, log)
         if len(set(gather_from_processes(state.iteration))) > 1:
             raise_together(UserError(f"{folder}: not every process finds the same run there; put it on a shared disk"))
         eval_every = eval_every or max(options.length // 20, 1)

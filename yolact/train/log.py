@@ -6,7 +6,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import takewhile
 from pathlib import Path
@@ -19,7 +19,7 @@ from tqdm import tqdm
 from yolact.distributed import is_main, sum_over_processes
 from yolact.errors import UserError
 from yolact.files import replacing
-from yolact.train.step import TERMS
+from yolact.train.losses import TERMS
 
 T = TypeVar("T")
 
@@ -37,11 +37,20 @@ class RunLog:
         folder: the run's, where the log goes.
         start, stop: the iterations of this call.
         pictures: in a step.
+        terms: of the loss, in the order in which a step returns them.
         log: told one line at a time; None: a progress bar on a terminal, lines elsewhere.
     """
 
-    def __init__(self, folder: Path, start: int, stop: int, pictures: int, log: Callable[[str], None] | None) -> None:
-        self.folder, self.pictures, self.log = folder, pictures, log or print_line
+    def __init__(
+        self,
+        folder: Path,
+        start: int,
+        stop: int,
+        pictures: int,
+        terms: Sequence[str],
+        log: Callable[[str], None] | None,
+    ) -> None:
+        self.folder, self.pictures, self.terms, self.log = folder, pictures, terms, log or print_line
         self.writer = _tensorboard(folder, start) if is_main() else None
         visible = log is None and is_main() and sys.stderr.isatty()
         self.bar = tqdm(total=stop, initial=start, unit="step", dynamic_ncols=True, disable=not visible)
@@ -102,7 +111,7 @@ class RunLog:
             "iteration": iteration,
             "rate": rate,
             "seconds": seconds,
-            **{name: sum(values) / count for name, values in zip(TERMS, terms, strict=True)},
+            **{name: sum(values) / count for name, values in zip(self.terms, terms, strict=True)},
             "gradient_norm": sum(finite) / len(finite) if finite else 0.0,
             "images_per_second": self.pictures / seconds,
             "data_wait": self.waited / count / seconds,  # share of the time
@@ -110,7 +119,7 @@ class RunLog:
         if torch.cuda.is_available():
             line["gpu_gib"] = torch.cuda.max_memory_allocated() / 2**30
         text = "  ".join(f"{name} {value:.4g}" for name, value in line.items())
-        self.bar.set_postfix_str(f"loss {sum(line[name] for name in TERMS):.4g}, rate {rate:.3g}")
+        self.bar.set_postfix_str(f"loss {sum(line[name] for name in self.terms):.4g}, rate {rate:.3g}")
         if self.bar.disable and (iteration == self.bar.total or time.monotonic() - self.said > QUIET):
             self.said = time.monotonic()
             self.say(text)
@@ -167,7 +176,7 @@ def draw_curves(folder: Path) -> None:
     except ImportError:
         return
     lines = [json.loads(line) for line in (folder / LOG).read_text(encoding="utf-8").splitlines()]
-    panels = {"loss": TERMS, "rate": ("rate",), "average precision": ("bbox_AP", "segm_AP")}
+    panels = {"loss": (*TERMS, "mask_iou"), "rate": ("rate",), "average precision": ("bbox_AP", "segm_AP")}
     figure = Figure(figsize=(12, 3.5), layout="constrained")
     for axes, (title, names) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
         for name in names:

@@ -1,4 +1,4 @@
-"""The four losses (sections 3 and 6 of the paper), in single precision whatever the network computed in.
+"""The losses (section 3 of the paper; mask re-scoring is of YOLACT++), in single precision whatever the network ran in.
 
 Every one is a sum over the batch, divided by counts that are handed in: the parts of a batch, on several processes or
 one after the other, add up to what the whole would have given. Nothing here waits for a GPU.
@@ -13,11 +13,21 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from yolact import ops
+from yolact.config import Config
+from yolact.models.mask_iou import MaskIoUNet
 from yolact.models.yolact import Yolact
 from yolact.options import TrainOptions
 from yolact.structures import RawOutputs
 from yolact.train.assignment import Assignment, Totals, assign
+from yolact.train.mask_iou import mask_iou_loss
 from yolact.train.targets import Targets
+
+TERMS = ("box", "classification", "mask", "semantic")
+
+
+def term_names(config: Config) -> tuple[str, ...]:
+    """The losses that a configuration is trained with, in their order."""
+    return (*TERMS, "mask_iou") if config.mask_rescoring else TERMS
 
 
 def loss_terms(
@@ -35,7 +45,8 @@ def loss_terms(
         max_masks: positives drawn at random for the mask loss in a picture; None: all of them.
 
     Returns:
-        "box", "classification", "mask" and "semantic": scalars, weighted as trained.
+        "box", "classification", "mask" and "semantic", with mask re-scoring also "mask_iou": scalars, weighted as
+        trained.
 
     Raises:
         ValueError: there is not one Targets a picture.
@@ -44,7 +55,9 @@ def loss_terms(
         raise ValueError(f"targets: one a picture is needed, got {len(targets)} for {len(images)} pictures")
     assignment = assign([t.to("cpu") for t in targets], model.priors.cpu(), model.config, max_masks)
     raw, semantic_logits = model.forward_train(images)
-    return losses(raw, semantic_logits, assignment.to(images.device), assignment.totals, model.config.train)
+    return losses(
+        raw, semantic_logits, assignment.to(images.device), assignment.totals, model.config.train, model.maskiou_net
+    )
 
 
 def losses(
@@ -53,6 +66,7 @@ def losses(
     assignment: Assignment,
     totals: Totals,
     options: TrainOptions,
+    maskiou_net: MaskIoUNet | None = None,
 ) -> dict[str, Tensor]:
     """The share of a batch in the losses of all that `totals` counts; see `loss_terms`."""
     positives = max(totals.positives, 1)
@@ -66,12 +80,15 @@ def losses(
         raw.prototypes, coefficients, assignment.picture, assignment.truth, assignment.boxes, assignment.masks
     )
     box = F.smooth_l1_loss(deltas.float(), assignment.deltas, reduction="sum")
-    return {
+    found = {
         "box": options.box_weight / positives * box,
         "classification": options.classification_weight / answers * classification_loss(raw.class_logits, assignment),
         "mask": options.mask_weight / masks * (mask * assignment.weight).sum(),
         "semantic": options.semantic_weight / totals.pictures * semantic_loss(semantic_logits, assignment),
     }
+    if maskiou_net is not None:
+        found["mask_iou"] = options.mask_iou_weight / positives * mask_iou_loss(maskiou_net, raw, assignment)
+    return found
 
 
 def classification_loss(

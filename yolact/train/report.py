@@ -18,8 +18,8 @@ from yolact.distributed import is_main
 from yolact.errors import UserError
 from yolact.files import replacing
 from yolact.pictures import make_folder, write_picture
+from yolact.train.losses import term_names
 from yolact.train.recipe import Schedule, rate_at
-from yolact.train.step import TERMS
 
 OVERFLOWS = 1.0  # the loss scale down to which a gradient that overflows is fp16's everyday
 
@@ -52,7 +52,7 @@ class FiniteGuard:
             facts = {
                 "iteration": number + 1,
                 "rate": rate,
-                **dict(zip(TERMS, terms, strict=True)),
+                **dict(zip(term_names(self.config), terms, strict=True)),
                 "gradient_norm": norm,
             }
             report = self.folder / f"not-finite-{number + 1}"

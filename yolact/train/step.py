@@ -17,11 +17,10 @@ from yolact.ops import preprocess
 from yolact.structures import RawOutputs
 from yolact.train.assignment import Totals
 from yolact.train.batches import Batch
-from yolact.train.losses import losses
+from yolact.train.losses import losses, term_names
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
-TERMS = ("box", "classification", "mask", "semantic")
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -40,6 +39,7 @@ class TrainStep:
         self, model: Yolact, precision: Precision = "fp32", *, channels_last: bool = True, compiled: bool = False
     ) -> None:
         self.model = model
+        self.terms = term_names(model.config)
         self.device = model.priors.device
         self.half = HALF.get(precision)
         self.format = torch.channels_last if channels_last else torch.contiguous_format
@@ -58,10 +58,10 @@ class TrainStep:
 
     def __call__(
         self, batches: Sequence[Batch], totals: Totals, rate: float
-    ) -> Tensor:  # [5] the share of the batches in each of TERMS, and the norm of the whole gradient
+    ) -> Tensor:  # [T + 1] the share of the batches in each of the T `terms`, and the norm of the whole gradient
         """Accumulate the gradients of the batches, all that this process has of a step, and go downhill."""
         self.optimizer.zero_grad()
-        terms = torch.zeros(len(TERMS), device=self.device)
+        terms = torch.zeros(len(self.terms), device=self.device)
         for number, batch in enumerate(batches, 1):
             with self._kept_apart(until_last=number < len(batches)):
                 terms += self._backward(batch.to(self.device), totals)
@@ -82,19 +82,19 @@ class TrainStep:
         self.network, self._parallel = self.model.forward_train, None
         gc.collect()  # it holds itself, in circles
 
-    def _backward(self, batch: Batch, totals: Totals) -> Tensor:  # [4] the TERMS
+    def _backward(self, batch: Batch, totals: Totals) -> Tensor:  # [T] the `terms`
         terms = self._forward(batch, totals)  # what the network answered is let go of before the gradients come
         # Processes hold shares of one sum, and DistributedDataParallel takes the mean of their gradients.
         self.scaler.scale(terms.sum() * world_size()).backward()
         return terms.detach()
 
-    def _forward(self, batch: Batch, totals: Totals) -> Tensor:  # [4] the TERMS
+    def _forward(self, batch: Batch, totals: Totals) -> Tensor:  # [T] the `terms`
         config = self.model.config
         images = preprocess(batch.images, config.size, config.preprocessing.mean, config.preprocessing.std)
         with torch.autocast(self.device.type, self.half, enabled=self.half is not None):
             raw, semantic_logits = self.network(images.contiguous(memory_format=self.format))
-        found = losses(raw, semantic_logits, batch.assignment, totals, config.train)
-        return torch.stack([found[name] for name in TERMS])
+        found = losses(raw, semantic_logits, batch.assignment, totals, config.train, self.model.maskiou_net)
+        return torch.stack([found[name] for name in self.terms])
 
     def _kept_apart(self, *, until_last: bool) -> AbstractContextManager[None]:
         """Gradients are exchanged between processes once, with the last batch's."""
