@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 import yolact
 from yolact.config import get_config
+from yolact.models.deformable import DeformableConv2d
 from yolact.structures import RawOutputs
 
 
 def create(name: str = "yolact_lite0", size: int = 64, seed: int = 0) -> yolact.Model:
-    """A small network whose batch norms have statistics, scales and shifts worth folding."""
+    """A small network whose batch norms have statistics, scales and shifts worth folding, and offsets of a pixel."""
     random = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
     model = yolact.Model(replace(get_config(name), size=size).with_num_classes(2))
@@ -23,6 +24,10 @@ def create(name: str = "yolact_lite0", size: int = 64, seed: int = 0) -> yolact.
             for tensor, low in ((module.running_mean, -0.2), (module.running_var, 0.8), (module.bias, -0.2)):
                 tensor.data.uniform_(low, low + 0.4, generator=random)
             module.weight.data.uniform_(0.6, 1.2, generator=random)
+        elif isinstance(module, DeformableConv2d):
+            for tensor in (module.bias, module.conv_offset_mask.bias):
+                tensor.data.uniform_(-1, 1, generator=random)
+            module.conv_offset_mask.weight.data.normal_(0, 0.03, generator=random)
     return model.eval()
 
 

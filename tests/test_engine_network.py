@@ -12,9 +12,11 @@ from torch import Tensor, nn
 import yolact
 from yolact.engine import convolution, engine, network
 
+NETWORKS = ["yolact_lite0", "yolact_resnet50", "yolact_darknet53", "yolact_plus_resnet50", "mmdet_yolact_r50_1xb8"]
+
 
 @pytest.mark.parametrize("fused", [True, False])
-@pytest.mark.parametrize("name", ["yolact_lite0", "yolact_resnet50", "yolact_darknet53", "mmdet_yolact_r50_1xb8"])
+@pytest.mark.parametrize("name", NETWORKS)
 def test_network_matches_the_models_own(name: str, fused: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     name = next(n for n in network_names() if n.startswith(name))
     model = create(name)

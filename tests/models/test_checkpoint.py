@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -139,6 +140,22 @@ def test_another_number_of_classes_transfers_everything_else(model: Yolact, tmp_
         if name not in CLASS_TENSORS:
             torch.testing.assert_close(tensor, model.state_dict()[name], rtol=0, atol=0)
     torch.testing.assert_close(other.state_dict()["semantic_seg_conv.weight"], untouched, rtol=0, atol=0)
+
+
+def test_another_number_of_classes_leaves_the_mask_ious_of_classes(tmp_path: Path) -> None:
+    rescoring = Yolact(replace(SMALL, mask_rescoring=True))
+    save_checkpoint(tmp_path / "two.pth", rescoring)
+    checkpoint = read_checkpoint(tmp_path / "two.pth")
+    assert choose_config(checkpoint).mask_rescoring
+    other = Yolact(choose_config(checkpoint, num_classes=7))
+    last = ["maskiou_net.maskiou_net.10.weight", "maskiou_net.maskiou_net.10.bias"]
+    assert sorted(load_into(other, checkpoint)) == sorted(CLASS_TENSORS + last)
+    torch.testing.assert_close(
+        other.maskiou_net.state_dict()["maskiou_net.8.weight"],
+        rescoring.maskiou_net.state_dict()["maskiou_net.8.weight"],
+        rtol=0,
+        atol=0,
+    )
 
 
 def test_a_file_of_unknown_classes_gets_as_many(tmp_path: Path) -> None:

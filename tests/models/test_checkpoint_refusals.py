@@ -74,9 +74,18 @@ def test_the_two_topologies_are_not_interchangeable(tmp_path: Path) -> None:
     )
 
 
-def test_yolact_plus_is_named(tmp_path: Path) -> None:
-    state = {**small_state(), "maskiou_net.maskiou_net.0.weight": torch.zeros(8, 1, 3, 3)}
-    assert "YOLACT++" in refusal(write(tmp_path / "w.pth", state))
+def test_half_of_yolact_plus_is_no_configuration(tmp_path: Path) -> None:
+    plus = small_state("yolact_plus_resnet50")
+    for left, kept in (("conv_offset_mask", "mask re-scoring"), ("maskiou_net", "deformable convolutions")):
+        path = write(tmp_path / "w.pth", {name: tensor for name, tensor in plus.items() if left not in name})
+        assert f"no configuration has resnet50 with {kept} in yolact's topology" in refusal(path)
+
+
+def test_yolact_plus_and_plain_weights_are_not_interchangeable(tmp_path: Path) -> None:
+    plus = write(tmp_path / "plus.pth", small_state("yolact_plus_resnet50"))
+    plain = write(tmp_path / "plain.pth", small_state("yolact_resnet50"))
+    assert "unexpected 51 (backbone.layers.1.0.conv2.bias [128], " in refusal(plus, "yolact_resnet50")
+    assert "missing 51 (backbone.layers.1.0.conv2.bias [128], " in refusal(plain, "yolact_plus_resnet50")
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def network_input(picture: np.ndarray, config: Config) -> Tensor:
     return (pixels - mean) / std
 
 
-@pytest.fixture(scope="module", params=["yolact_base", "yolact_darknet53", MMDET])
+@pytest.fixture(scope="module", params=["yolact_base", "yolact_darknet53", "yolact_plus_resnet50", MMDET])
 def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
     expected = stand_ins.outputs(request.param)
     state = stand_ins.state(expected["keys"])

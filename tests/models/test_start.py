@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from yolact.config import get_config
 from yolact.errors import UserError
@@ -62,6 +62,17 @@ def test_a_resnet_for_imagenet_becomes_the_backbone(
     assert torch.equal(model.backbone.layers[3][2].bn3.bias, torchvision["layer4.2.bn3.bias"])
     assert torch.equal(model.backbone.layers[2][5].conv2.weight, torchvision["layer3.5.conv2.weight"])
     assert torch.equal(model.prediction_layers[0].bbox_layer.weight, head), "nothing but the backbone changes"
+
+
+def test_deformable_convolutions_start_from_the_plain_ones(torchvision: dict[str, Tensor], tmp_path: Path) -> None:
+    model = Yolact(replace(get_config("yolact_plus_resnet50"), size=64))
+    start_from(model, saved(tmp_path / "r50.pth", torchvision))
+    conv = model.backbone.layers[2][5].conv2
+    assert torch.equal(conv.weight, torchvision["layer3.5.conv2.weight"])
+    assert not any(tensor.any() for tensor in (conv.bias, *conv.conv_offset_mask.parameters()))
+    x = torch.rand(1, 256, 4, 4)
+    half = nn.functional.conv2d(x, conv.weight, padding=1) / 2  # every tap at its place, and weighs sigmoid(0)
+    torch.testing.assert_close(conv(x), half, rtol=0, atol=1e-5)  # another order of 2304 sums
 
 
 def test_safetensors_are_read(torchvision: dict[str, Tensor], tmp_path: Path) -> None:

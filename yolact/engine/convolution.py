@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from yolact.models.deformable import DeformableConv2d, offset_and_mask
 from yolact.models.efficientnet_lite import SamePadConv2d
+from yolact.ops.reference import deform_conv2d
 
 # Batch sizes, or numbers of threads, that a convolution keeps reordered weights for: the batch size of full batches and
 # that of a stream's last one.
@@ -119,6 +121,32 @@ class PlainConvolution:
     def __call__(self, x: Tensor, plus: Tensor | None = None) -> Tensor:
         g = self.geometry
         x = F.conv2d(x, self.weight, self.bias, g.stride, g.padding, g.dilation, g.groups)
+        return self.activation.in_place(x if plus is None else x.add_(plus))
+
+
+class DeformableConvolution:
+    """By our operator.
+
+    Offsets are of the network's own type: in a half one they lose no more than the features that they come from, and
+    float32 offsets bring its outputs no nearer to float32's.
+    """
+
+    def __init__(
+        self,
+        conv: DeformableConv2d,
+        norm: nn.BatchNorm2d | None = None,
+        activation: Activation = NONE,
+        *,
+        dtype: torch.dtype = torch.float32,
+        offset_mask: Convolution,
+    ) -> None:
+        self.weight, self.bias, self.geometry = fold(conv, norm, dtype)
+        self.activation, self.offset_mask = activation, offset_mask
+
+    def __call__(self, x: Tensor, plus: Tensor | None = None) -> Tensor:
+        g = self.geometry
+        offset, mask = offset_and_mask(self.offset_mask(x))
+        x = deform_conv2d(x, offset, self.weight, self.bias, g.stride[0], g.padding[0], mask=mask)
         return self.activation.in_place(x if plus is None else x.add_(plus))
 
 

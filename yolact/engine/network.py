@@ -17,6 +17,9 @@ from yolact.engine.convolution import (
     NONE,
     RELU,
     RELU6,
+    Activation,
+    Convolution,
+    DeformableConvolution,
     OneDnnConvolution,
     PlainConvolution,
     Unit,
@@ -24,6 +27,7 @@ from yolact.engine.convolution import (
     onednn_fuses,
 )
 from yolact.models.darknet import DarkNet53, DarkNetBlock
+from yolact.models.deformable import DeformableConv2d
 from yolact.models.efficientnet_lite import TAPS, EfficientNetLite0, InvertedResidual
 from yolact.models.fpn import FPN
 from yolact.models.head import PredictionHead
@@ -45,7 +49,13 @@ def lean_network(model: Yolact, dtype: torch.dtype, *, portable: bool = False) -
         portable: whether it keeps to torch's public functions, for whoever exports it.
     """
     fused = not portable and model.priors.device.type == "cpu" and onednn_fuses(dtype)
-    unit: Unit = partial(OneDnnConvolution if fused else PlainConvolution, dtype=dtype)
+    plain: Unit = partial(OneDnnConvolution if fused else PlainConvolution, dtype=dtype)
+
+    def unit(conv: nn.Conv2d, norm: nn.BatchNorm2d | None = None, activation: Activation = NONE) -> Convolution:
+        if isinstance(conv, DeformableConv2d):
+            return DeformableConvolution(conv, norm, activation, dtype=dtype, offset_mask=plain(conv.conv_offset_mask))
+        return plain(conv, norm, activation)
+
     backbone = _BACKBONES[type(model.backbone)](model.backbone, unit)
     pyramid = _pyramid(model.fpn, unit)
     proto_net = _proto_net(model.proto_net, unit)

@@ -18,14 +18,14 @@ from yolact.classes import COCO_CATEGORY_IDS, COCO_CLASSES
 from yolact.config import CONFIGS, Backbone, Config, get_config
 from yolact.errors import UserError
 from yolact.files import replacing
-from yolact.models.keymaps import BBOX_LAYER, CONF_LAYER, from_mmdetection, from_original
+from yolact.models.keymaps import BBOX_LAYER, CONF_LAYER, MASK_IOU_LAYER, from_mmdetection, from_original
 from yolact.models.yolact import Yolact
 
 Family = Literal["yolact", "mmdet", "ours"]  # "yolact" is the original
 Classes = tuple[tuple[str, ...], tuple[int, ...]]  # their names and category ids
 
 _FORMAT = "yolact checkpoint 1"
-_CLASS_DEPENDENT = (f"{CONF_LAYER}.", "semantic_seg_conv.")
+_CLASS_DEPENDENT = (f"{CONF_LAYER}.", "semantic_seg_conv.", f"{MASK_IOU_LAYER}.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,9 +65,6 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     path = Path(path)
     content = _load(path)
     state = _tensors(path, content)
-    if any(".conv_offset_mask." in name or name.startswith("maskiou_net.") for name in state):
-        raise UserError(f"{path}: a YOLACT++ model (deformable convolutions, mask re-scoring), which is not supported")
-
     family: Family = "yolact"
     if "format" in content:
         if content["format"] != _FORMAT:
@@ -96,9 +93,9 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
 def choose_config(checkpoint: Checkpoint, name: str | None = None, num_classes: int | None = None) -> Config:
     """The configuration to load a checkpoint into.
 
-    Ours carry it. Of the others the keys tell the family, the backbone and the number of classes; where several
-    configurations share those (yolact_base, yolact_im400, yolact_im700), one that the file's name starts with is
-    taken, as the original does, else the first.
+    Ours carry it. Of the others the keys tell the family, the backbone, whether it is YOLACT++ and the number of
+    classes; where several configurations share those (yolact_base, yolact_im400, yolact_im700), one that the file's
+    name starts with is taken, as the original does, else the first.
 
     Args:
         name: takes this one instead.
@@ -272,11 +269,18 @@ def _mmdetection_classes(content: Mapping[str, Any], num_classes: int) -> Classe
 
 def _guess(checkpoint: Checkpoint) -> Config:
     p6_from = "C5" if checkpoint.family == "mmdet" else "P5"
-    fitting = [c for c in CONFIGS.values() if c.backbone == checkpoint.backbone and c.fpn.p6_from == p6_from]
+    deformable = any(".conv_offset_mask." in name for name in checkpoint.state)
+    rescoring = any(name.startswith("maskiou_net.") for name in checkpoint.state)
+    wanted = checkpoint.backbone, p6_from, deformable, rescoring
+    fitting = [
+        config
+        for config in CONFIGS.values()
+        if (config.backbone, config.fpn.p6_from, config.deformable is not None, config.mask_rescoring) == wanted
+    ]
     if not fitting:
-        raise UserError(
-            f"{checkpoint.path}: no configuration has {checkpoint.backbone} in {checkpoint.family}'s topology"
-        )
+        parts = [name for name, has in (("deformable convolutions", deformable), ("mask re-scoring", rescoring)) if has]
+        network = " with ".join(filter(None, (checkpoint.backbone, " and ".join(parts))))
+        raise UserError(f"{checkpoint.path}: no configuration has {network} in {checkpoint.family}'s topology")
     stem = checkpoint.path.stem
     return max(
         fitting,

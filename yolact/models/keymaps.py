@@ -10,6 +10,7 @@ from torch import Tensor
 
 CONF_LAYER = "prediction_layers.0.conf_layer"
 BBOX_LAYER = "prediction_layers.0.bbox_layer"
+MASK_IOU_LAYER = "maskiou_net.maskiou_net.10"  # the last
 
 # mmdetection counts stages from one and pyramid levels from the finest.
 _MMDETECTION = (

@@ -1,4 +1,4 @@
-"""ResNet-50 and ResNet-101 as feature extractors (He et al., 2015)."""
+"""ResNet-50 and ResNet-101 as feature extractors (He et al., 2015), with deformable convolutions where asked for."""
 
 from __future__ import annotations
 
@@ -7,18 +7,25 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from yolact.models.deformable import DeformableConv2d
+from yolact.options import DeformableOptions
+
 
 class Bottleneck(nn.Module):
     """1x1 reduce, 3x3 (which carries the stride), 1x1 expand by four, and the way around them."""
 
     expansion = 4
 
-    def __init__(self, in_channels: int, width: int, stride: int = 1) -> None:
+    def __init__(self, in_channels: int, width: int, stride: int = 1, *, deformable: bool = False) -> None:
         super().__init__()
         out_channels = width * self.expansion
         self.conv1 = nn.Conv2d(in_channels, width, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, stride, padding=1, bias=False)
+        self.conv2 = (
+            DeformableConv2d(width, width, stride)
+            if deformable
+            else nn.Conv2d(width, width, 3, stride, padding=1, bias=False)
+        )
         self.bn2 = nn.BatchNorm2d(width)
         self.conv3 = nn.Conv2d(width, out_channels, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(out_channels)
@@ -36,12 +43,15 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(nn.Module):
-    """A residual network without its classifier; `blocks` counts the bottlenecks of its four stages."""
+    """A residual network without its classifier; `blocks` counts the bottlenecks of its four stages.
+
+    Those that `deformable` includes have a deformable 3x3 convolution.
+    """
 
     channels = (512, 1024, 2048)  # of C3, C4, C5
     layers_to_c4 = 5  # conv1, bn1 and three stages
 
-    def __init__(self, blocks: Sequence[int]) -> None:
+    def __init__(self, blocks: Sequence[int], deformable: DeformableOptions | None = None) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
@@ -49,10 +59,12 @@ class ResNet(nn.Module):
         in_channels = 64
         for stage, count in enumerate(blocks):
             width = 64 * 2**stage
-            stride = 1 if stage == 0 else 2
-            layer = [Bottleneck(in_channels, width, stride)]
-            in_channels = width * Bottleneck.expansion
-            layer += [Bottleneck(in_channels, width) for _ in range(count - 1)]
+            layer = []
+            for block in range(count):
+                stride = 2 if block == 0 and stage > 0 else 1
+                deforms = deformable is not None and deformable.includes(stage, block, count)
+                layer.append(Bottleneck(in_channels, width, stride, deformable=deforms))
+                in_channels = width * Bottleneck.expansion
             self.layers.append(nn.Sequential(*layer))
 
     def forward(
@@ -68,9 +80,9 @@ class ResNet(nn.Module):
         return stages[1:]
 
 
-def resnet50() -> ResNet:
-    return ResNet((3, 4, 6, 3))
+def resnet50(deformable: DeformableOptions | None = None) -> ResNet:
+    return ResNet((3, 4, 6, 3), deformable)
 
 
-def resnet101() -> ResNet:
-    return ResNet((3, 4, 23, 3))
+def resnet101(deformable: DeformableOptions | None = None) -> ResNet:
+    return ResNet((3, 4, 23, 3), deformable)

@@ -45,6 +45,8 @@ def start_from(model: Yolact, weights: str | os.PathLike[str] | None) -> str:
 def load_backbone(model: Yolact, tensors: Mapping[str, Tensor], source: str | os.PathLike[str]) -> None:
     """Copy the weights of a classification network into a model's backbone; the classifier in them is left out.
 
+    A deformable convolution takes the weights of the plain one, and keeps its own offsets, masks and bias.
+
     Args:
         tensors: under torchvision's names (which are timm's and mmdetection's, too) or the backbone's own, with or
             without "backbone." before them.
@@ -58,7 +60,8 @@ def load_backbone(model: Yolact, tensors: Mapping[str, Tensor], source: str | os
     # torchvision counts stages from one.
     state = {re.sub(r"^layer([1-4])\.", lambda m: f"layers.{int(m[1]) - 1}.", n): t for n, t in tensors.items()}
     expected = model.backbone.state_dict()
-    missing = [n for n in expected if n not in state and not n.endswith(".num_batches_tracked")]
+    optional = re.compile(r".*\.(num_batches_tracked|conv2\.bias|conv_offset_mask\.(weight|bias))")
+    missing = [n for n in expected if n not in state and not optional.fullmatch(n)]
     # A deeper network, or blocks of another kind, would show here; a classifier has names of its own.
     parts = {name.split(".")[0] for name in expected}
     unexpected = [n for n in state if n not in expected and n.split(".")[0] in parts]

@@ -20,7 +20,7 @@ from yolact.models.protonet import Protonet
 from yolact.models.resnet import ResNet, resnet50, resnet101
 from yolact.structures import RawOutputs
 
-_BACKBONES: dict[str, Callable[[], ResNet | DarkNet53 | EfficientNetLite0]] = {
+_BACKBONES: dict[str, Callable[..., ResNet | DarkNet53 | EfficientNetLite0]] = {
     "resnet50": resnet50,
     "resnet101": resnet101,
     "darknet53": DarkNet53,
@@ -44,7 +44,9 @@ class Yolact(nn.Module):
         self.config = config
         self.freeze_batch_norm = freeze_batch_norm
         channels = config.fpn.channels
-        backbone = _BACKBONES[config.backbone]()
+        # Deformable are ResNets alone, as the configuration saw to.
+        options = {} if config.deformable is None else {"deformable": config.deformable}
+        backbone = _BACKBONES[config.backbone](**options)
         self.backbone = backbone
         self.fpn = FPN(backbone.channels, config.fpn)
         self.proto_net = Protonet(channels, config.protonet_channels, config.prototypes)
