@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import skip_or_fail
-from tiny import STRONG, TINY, small_runs, write_squares
+from tiny import PLUS, STRONG, TINY, small_runs, write_squares
 
 from yolact.config import Config, get_config
 from yolact.data.augment import Augmentation
@@ -43,13 +43,14 @@ def run(data: Path, output: Path, recipe: Recipe = STRONG, config: Config = TINY
     return train(config, data / "truth.json", data, output, recipe=recipe, log=lambda line: None, **options)
 
 
-def test_a_resumed_run_equals_an_uninterrupted_one(data: Path, tmp_path: Path) -> None:
-    straight = run(data, tmp_path / "straight")
-    partial = run(data, tmp_path / "parts", stop_after=1)
+@pytest.mark.parametrize("config", [TINY, PLUS], ids=lambda config: config.name)
+def test_a_resumed_run_equals_an_uninterrupted_one(config: Config, data: Path, tmp_path: Path) -> None:
+    straight = run(data, tmp_path / "straight", config=config)
+    partial = run(data, tmp_path / "parts", config=config, stop_after=1)
     assert partial.name == "checkpoint.pth"
-    run(data, tmp_path / "parts", resume=True, stop_after=3)
+    run(data, tmp_path / "parts", config=config, resume=True, stop_after=3)
     torch.rand(7)  # whatever else draws random numbers meanwhile
-    resumed = run(data, tmp_path / "parts", resume=True)
+    resumed = run(data, tmp_path / "parts", config=config, resume=True)
     assert straight.name == resumed.name == "weights.pth"
     for name in ("checkpoint.pth", "weights.pth"):
         first, second = (read_checkpoint(tmp_path / folder / name) for folder in ("straight", "parts"))

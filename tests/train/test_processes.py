@@ -8,25 +8,33 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import STRONG, TINY, Outcome, Run, run_all, small_runs, write_squares
+from tiny import PLUS, STRONG, TINY, Outcome, Run, run_all, small_runs, write_squares
 
+from yolact.config import Config
 from yolact.data.augment import Augmentation
 from yolact.data.coco import read_coco
 from yolact.data.samples import SampleStream
+from yolact.models.checkpoint import save_checkpoint
+from yolact.models.yolact import Yolact
 from yolact.train.engine import train
+from yolact.train.losses import term_names
 
 ABSOLUTE = 1e-5  # sums of four pictures in another order, through six steps
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Pictures; in `broken` the same, but that one of the second process's first share does not read."""
+    """Pictures, and weights to start from; in `broken` one of the second process's first share does not read."""
     folder = tmp_path_factory.mktemp("squares")
     (folder / "broken").mkdir()
     write_squares(folder)
     write_squares(folder / "broken")
     dataset = read_coco(folder / "broken" / "truth.json", folder / "broken")
     SampleStream(dataset, TINY.size, Augmentation(), (0, 0, 0), seed=0).picture(2).path.write_bytes(b"")
+    with small_runs():
+        for config in (TINY, PLUS):
+            torch.manual_seed(0)
+            save_checkpoint(folder / f"{config.name}.pth", Yolact(config))
     return folder
 
 
@@ -35,11 +43,17 @@ def outcomes(folder: Path) -> dict[str, Outcome]:
     """What came of runs of two processes."""
     short = ("--batch-size", "4", "--iterations", "3")
     equal = ("--recipe", "strong", "--batch-size", "4", "--iterations", "6", "--learning-rate", "2e-3")
+    equal += ("--accumulate", "2", "--log-every", "1", "--weights")
     broken = ("--train-annotations", str(folder / "broken" / "truth.json"), "--train-images", str(folder / "broken"))
+    terminated = (signal.SIGTERM, "yolact.train.engine.rate_at", 2)
     runs = {
-        "two": Run(folder / "two", (*equal, "--accumulate", "2", "--workers", "1", "--log-every", "1")),
+        "tiny": Run(folder / "tiny-two", (*equal, str(folder / "tiny.pth"), "--workers", "1")),
+        "plus": Run(folder / "plus-two", (*equal, str(folder / "plus.pth")), "plus"),
+        "large-only": Run(folder / "large-only", short, "large-only"),
         "unreadable": Run(folder / "unreadable", (*short, *broken)),
-        "told": Run(folder / "told", short, (signal.SIGTERM, "yolact.train.engine.rate_at", 2), signalled_rank=1),
+        "told": Run(
+            folder / "told", short, signal=(signal.SIGTERM, "yolact.train.engine.rate_at", 2), signalled_rank=1
+        ),
         "not-finite": Run(folder / "not-finite", (*short, "--learning-rate", "1e30")),
         "uneven": Run(folder / "uneven", ("--batch-size", "3")),
         "held": Run(folder / "told", short),
@@ -54,20 +68,30 @@ def trained(folder: Path) -> dict[str, torch.Tensor]:
     return {**training["model"], **momentum}
 
 
-def test_two_processes_train_what_one_does(folder: Path, outcomes: dict[str, Outcome]) -> None:
-    two = outcomes["two"]
+@pytest.mark.parametrize("config", [TINY, PLUS], ids=lambda config: config.name)
+def test_two_processes_train_what_one_does(config: Config, folder: Path, outcomes: dict[str, Outcome]) -> None:
+    outputs = {name: folder / f"{config.name}-{name}" for name in ("one", "parts", "two")}
+    two = outcomes[config.name]
     assert two.statuses == (0, 0), two.told
-    assert two.told.count(str(folder / "two" / "weights.pth")) == 1, "one of them talks"
+    assert two.told.count(str(outputs["two"] / "weights.pth")) == 1, "one of them talks"
     options = {"recipe": STRONG, "batch_size": 4, "iterations": 6, "learning_rate": 2e-3, "log_every": 1}
+    options["weights"] = folder / f"{config.name}.pth"
     with small_runs():
         for name, accumulate in (("one", 1), ("parts", 4)):
-            train(TINY, folder / "truth.json", folder, folder / name, accumulate=accumulate, **options)
+            train(config, folder / "truth.json", folder, outputs[name], accumulate=accumulate, **options)
+    expected = trained(outputs["one"])
     for name in ("parts", "two"):
-        torch.testing.assert_close(trained(folder / name), trained(folder / "one"), rtol=0, atol=ABSOLUTE)
-        logs = [(folder / run / "log.jsonl").read_text().splitlines() for run in (name, "one")]
+        torch.testing.assert_close(trained(outputs[name]), expected, rtol=0, atol=ABSOLUTE)
+        logs = [(outputs[run] / "log.jsonl").read_text().splitlines() for run in (name, "one")]
         for mine, theirs in zip(*(map(json.loads, log) for log in logs), strict=True):
-            for term in ("box", "classification", "mask", "semantic", "gradient_norm"):
+            for term in (*term_names(config), "gradient_norm"):
                 assert mine[term] == pytest.approx(theirs[term], rel=1e-5), (name, term)
+
+
+def test_processes_without_a_large_mask_train_together(folder: Path, outcomes: dict[str, Outcome]) -> None:
+    assert outcomes["large-only"].statuses == (0, 0), outcomes["large-only"].told
+    (line,) = (folder / "large-only" / "log.jsonl").read_text().splitlines()
+    assert json.loads(line)["mask_iou"] == 0
 
 
 def test_a_signal_to_one_process_stops_both(outcomes: dict[str, Outcome]) -> None:

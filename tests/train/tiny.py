@@ -21,10 +21,12 @@ from unittest.mock import patch
 import cv2
 import numpy as np
 import torch
+from torch import nn
 
 from yolact.config import CONFIGS, get_config
 from yolact.data.augment import Augmentation
-from yolact.options import AnchorOptions, FPNOptions, TrainOptions
+from yolact.models.resnet import Bottleneck, ResNet
+from yolact.options import AnchorOptions, DeformableOptions, FPNOptions, TrainOptions
 from yolact.train.recipe import RECIPES, Recipe
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,7 +45,32 @@ TINY = replace(
         batch_size=2, length=6, warmup_iterations=2, steps=(4,), learning_rate=2e-3, warmup_rate=1e-3, max_masks=3
     ),
 )
+# YOLACT++ as small as it gets: the mask-IoU net takes masks of no less than 63 pixels a side.
+PLUS = replace(
+    TINY,
+    name="plus",
+    backbone="resnet50",
+    size=252,
+    anchors=AnchorOptions(scales=(32, 64, 96, 128, 192), scales_per_octave=(1, 1.4)),
+    deformable=DeformableOptions((0, 1, 1, 1)),
+    mask_rescoring=True,
+)
+LARGE_ONLY = replace(PLUS, name="large-only", train=replace(PLUS.train, min_mask_iou_area=PLUS.size**2))
 STRONG = Recipe(Augmentation(rotation=10.0, mosaic=0.5, copy_paste=0.5), ema_decay=0.9, freeze_batch_norm=True)
+
+
+def narrow_resnet(deformable: DeformableOptions | None = None) -> ResNet:
+    """A ResNet of one block a stage and an eighth of the channels."""
+    backbone = ResNet((0, 0, 0, 0))
+    backbone.channels = (64, 128, 256)
+    backbone.conv1, backbone.bn1 = nn.Conv2d(3, 8, 7, stride=2, padding=3, bias=False), nn.BatchNorm2d(8)
+    channels = 8
+    for stage, layer in enumerate(backbone.layers):
+        width = 8 * 2**stage
+        deforms = deformable is not None and deformable.includes(stage, 0, 1)
+        layer.append(Bottleneck(channels, width, 2 if stage else 1, deformable=deforms))
+        channels = width * Bottleneck.expansion
+    return backbone
 
 
 def write_squares(folder: Path) -> None:
@@ -76,14 +103,15 @@ def write_squares(folder: Path) -> None:
 
 @contextmanager
 def small_runs() -> Iterator[None]:
-    """Random initial weights, the names "tiny" and "strong" for the command line, and one thread: networks this small
-    spend more on waiting for a second."""
+    """Random initial weights, narrow ResNets, the names of small configurations and of "strong" for the
+    command line, and one thread: networks this small spend more on waiting for a second."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with (
         patch("yolact.models.start.load_backbone", lambda *rest: None),
         patch("yolact.train.engine.draw_curves", lambda folder: None),  # takes longer than a run
-        patch.dict(CONFIGS, tiny=TINY),
+        patch.dict("yolact.models.yolact._BACKBONES", resnet50=narrow_resnet),
+        patch.dict(CONFIGS, {config.name: config for config in (TINY, PLUS, LARGE_ONLY)}),
         patch.dict(RECIPES, strong=STRONG),
     ):
         yield
@@ -107,10 +135,11 @@ Signal = tuple[int, str, int]  # its number, "module.function", at which call of
 
 @dataclass(frozen=True)
 class Run:
-    """A command line of `yolact train tiny`, and how it ended."""
+    """A command line of `yolact train`, and the signal that it gets."""
 
     output: Path
     options: tuple[str, ...] = ()
+    config: str = "tiny"
     signal: Signal | tuple[int, float] | None = None  # or the number, and after how many seconds
     signalled_rank: int = 0
 
@@ -126,7 +155,7 @@ class Outcome:
 def run_all(data: Path, runs: Sequence[Run], processes: int = 1) -> list[Outcome]:
     """Train in real processes, one run after the other."""
     settings = ["--train-annotations", str(data / "truth.json"), "--train-images", str(data), "--device", "cpu"]
-    commands = [["train", "tiny", *settings, "--output", str(run.output), *run.options] for run in runs]
+    commands = [["train", run.config, *settings, "--output", str(run.output), *run.options] for run in runs]
     ports = [free_port() for _ in runs]
     children = []
     for rank in range(processes):
