@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 
 from yolact.bench.end_to_end import Subject, run, save, table
+from yolact.engine.memory import keep_freed_memory
 
 SUBJECTS = {
     "lite0": Subject(None, "yolact_lite0_dogcat"),
@@ -26,6 +27,7 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="with torch.compile, which takes minutes")
     parser.add_argument("--json", type=Path, help="where to write the results")
     options = parser.parse_args()
+    keep_freed_memory()
     report = run(
         [SUBJECTS[name] for name in options.networks or SUBJECTS],
         [(batch, threads) for batch, threads in CASES if batch in options.batch_sizes],

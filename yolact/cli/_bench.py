@@ -60,6 +60,7 @@ def bench(
     import torch
 
     from yolact.bench.end_to_end import Subject, run, save, table
+    from yolact.engine.memory import keep_freed_memory
     from yolact.pictures import make_folder
 
     if results_file:  # told now rather than after the work
@@ -68,6 +69,7 @@ def bench(
             raise UserError(f"{results_file}: is a folder")
     named = weights is not None or config is not None
     subjects = [Subject(config, weights)] if named else [Subject(*default) for default in DEFAULTS]
+    keep_freed_memory()
     report = run(
         subjects,
         [(batch, count) for batch in batches or (1,) for count in threads or (torch.get_num_threads(),)],

@@ -113,11 +113,13 @@ def _detect(
     """What a model finds, checked; None in all processes but the main one."""
     from yolact.devices import find_device
     from yolact.distributed import failing_together, is_main, process_group
+    from yolact.engine.memory import keep_freed_memory
     from yolact.evaluation.detection import read_pictures
     from yolact.evaluation.parts import detect_to_file, results_path
     from yolact.evaluation.truth import read_results
     from yolact.predictor import load
 
+    keep_freed_memory()
     with process_group(find_device(device)) as place, results_path(results_file) as path:
         with failing_together():
             model = load(weights, place, config)

@@ -91,6 +91,7 @@ def predict(
     picture or frame in the whole input, from 1; `file_name` tells apart what the two ways number alike. Those of videos
     also have `frame`, from 0, and `seconds`.
     """
+    from yolact.engine.memory import keep_freed_memory
     from yolact.pictures import find_sources, is_picture
     from yolact.predictor import load
     from yolact.report import Report
@@ -104,6 +105,7 @@ def predict(
             raise UserError(f"{report_file}: a report shows pictures, and among the sources there is none")
         click.echo(f"yolact: {report_file}: shows pictures alone, videos are left out", err=True)
     model = load(weights, device, config)
+    keep_freed_memory()
     model.choose_threads()
     done = run(
         model,
