@@ -14,11 +14,18 @@ from yolact.models.deformable import DeformableConv2d
 from yolact.structures import RawOutputs
 
 
-def create(name: str = "yolact_lite0", size: int = 64, seed: int = 0) -> yolact.Model:
-    """A small network whose batch norms have statistics, scales and shifts worth folding, and offsets of a pixel."""
+def create(
+    name: str = "yolact_lite0", size: int = 64, seed: int = 0, *, mask_rescoring: bool | None = None
+) -> yolact.Model:
+    """A small network whose batch norms have statistics, scales and shifts worth folding, and offsets of a pixel.
+
+    Its net for scores of masks, if any, tells different ones apart.
+    """
     random = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
-    model = yolact.Model(replace(get_config(name), size=size).with_num_classes(2))
+    config = get_config(name)
+    rescoring = config.mask_rescoring if mask_rescoring is None else mask_rescoring
+    model = yolact.Model(replace(config, size=size, mask_rescoring=rescoring).with_num_classes(2))
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             for tensor, low in ((module.running_mean, -0.2), (module.running_var, 0.8), (module.bias, -0.2)):
@@ -28,6 +35,11 @@ def create(name: str = "yolact_lite0", size: int = 64, seed: int = 0) -> yolact.
             for tensor in (module.bias, module.conv_offset_mask.bias):
                 tensor.data.uniform_(-1, 1, generator=random)
             module.conv_offset_mask.weight.data.normal_(0, 0.03, generator=random)
+    if model.maskiou_net is not None:
+        *layers, last = (layer for layer in model.maskiou_net.modules() if isinstance(layer, nn.Conv2d))
+        for layer in layers:
+            layer.weight.data.mul_(1.5)
+        last.bias.data.fill_(0.4)
     return model.eval()
 
 

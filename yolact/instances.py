@@ -23,7 +23,7 @@ _DENSE_BYTES = 2**26  # of masks held at once where they are needed one after th
 
 
 # The fields of `Instances` that hold a row an instance.
-PER_ROW = ("boxes", "scores", "labels", "coefficients", "relative_boxes")
+PER_ROW = ("boxes", "scores", "box_scores", "mask_scores", "labels", "coefficients", "relative_boxes")
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,17 +33,22 @@ class OnHost:
     labels: Tensor  # [N] int64
     scores: Tensor  # [N] float32
     boxes: Tensor  # [N, 4] float32
-    rles: list[dict[str, Any]] | None  # None: not made yet
+    box_scores: Tensor | None = None  # [N] float32, and
+    mask_scores: Tensor | None = None  # [N] float32, where masks are scored by themselves
+    rles: list[dict[str, Any]] | None = None  # None: not made yet
 
     def __getitem__(self, rows: Tensor) -> OnHost:  # an index of torch's
         positions = torch.arange(len(self.labels), device="cpu")[rows].tolist()
-        rles = self.rles and [self.rles[position] for position in positions]
-        return OnHost(self.labels[rows], self.scores[rows], self.boxes[rows], rles)
+        chosen = {name: tensor[rows] for name, tensor in vars(self).items() if isinstance(tensor, Tensor)}
+        return OnHost(**chosen, rles=self.rles and [self.rles[position] for position in positions])
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Instances:
     """The instances of one picture by falling score; `masks`, `rles` and `polygons` are made when first asked for.
+
+    `scores` are those that `predict` was asked for: of masks where the model scores them by themselves (YOLACT++), or
+    of boxes; both are there then.
 
     It owns what they are made from (the prototypes, section 3 of the paper, and N rows of coefficients), so no later
     prediction changes it. Tensors are on the model's device; run lengths, polygons and pictures on the host.
@@ -60,7 +65,13 @@ class Instances:
     picture: np.ndarray  # [H, W, 3] uint8 RGB
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]  # the data set's own, one a class
+    box_scores: Tensor = None  # type: ignore[assignment]  # [N] float32; `scores` unless given
+    mask_scores: Tensor | None = None  # [N] float32: times the IoU predicted; None where the model does not
     on_host: OnHost | None = None  # None: to be copied when asked for
+
+    def __post_init__(self) -> None:
+        if self.box_scores is None:
+            object.__setattr__(self, "box_scores", self.scores)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -122,9 +133,12 @@ class Instances:
         write_picture(path, self.plot())
 
     def to_coco(self, image_id: int) -> list[dict[str, Any]]:
-        """COCO results, ready for json.dump: the data set's own category ids, xywh boxes in pixels, RLE with a str."""
+        """COCO results, ready for json.dump: the data set's own category ids, xywh boxes in pixels, RLE with a str.
+
+        Where masks are scored by themselves, both scores are there beside `score`, "box_score" and "mask_score".
+        """
         told = self._told
-        return [
+        results = [
             {
                 "image_id": operator.index(image_id),
                 "category_id": self.category_ids[label],
@@ -136,6 +150,10 @@ class Instances:
                 told.boxes.tolist(), told.labels.tolist(), told.scores.tolist(), self.rles, strict=True
             )
         ]
+        if told.box_scores is None or told.mask_scores is None:
+            return results
+        both = zip(results, told.box_scores.tolist(), told.mask_scores.tolist(), strict=True)
+        return [{**result, "box_score": box_score, "mask_score": mask_score} for result, box_score, mask_score in both]
 
     def __len__(self) -> int:
         return self.boxes.shape[0]
@@ -150,7 +168,7 @@ class Instances:
             rows = key if isinstance(key, Tensor) else torch.from_numpy(np.array(key))
             if rows.numel() == 0:  # what is empty has any dtype
                 rows = rows.long()
-        selected = {name: getattr(self, name)[rows] for name in PER_ROW}
+        selected = {name: tensor[rows] for name, tensor in self.per_row().items()}
         there = rows.cpu() if isinstance(rows, Tensor) else torch.tensor(rows, dtype=torch.int64, device="cpu")
         return replace(self, **selected, on_host=self.on_host and self.on_host[there])
 
@@ -161,9 +179,16 @@ class Instances:
         height, width = self.size
         return f"Instances({len(self)} in {width}x{height}{': ' if first else ''}{', '.join(first + more)})"
 
+    def per_row(self) -> dict[str, Any]:
+        """The tensors that hold a row an instance, by the names of their fields."""
+        return {name: tensor for name in PER_ROW if (tensor := getattr(self, name)) is not None}
+
     @cached_property
     def _told(self) -> OnHost:
-        return self.on_host or OnHost(self.labels.cpu(), self.scores.cpu(), self.boxes.cpu(), None)
+        if self.on_host is not None:
+            return self.on_host
+        scores = () if self.mask_scores is None else (self.box_scores.cpu(), self.mask_scores.cpu())
+        return OnHost(self.labels.cpu(), self.scores.cpu(), self.boxes.cpu(), *scores)
 
     def _crops(self, rows: Sequence[int]) -> Iterator[Crop]:
         """These masks one at a time, each no larger than it is, uint8, made a few at a time from bits."""

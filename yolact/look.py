@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from yolact.draw import draw
-from yolact.instances import PER_ROW, Instances
+from yolact.instances import Instances
 from yolact.ops.reference.assemble import assemble_values
 
 TERMS = 8  # the strongest, which are shown
@@ -78,8 +78,8 @@ def assemble(instance: Instances) -> Assembly:
 
 def _on_cpu(instances: Instances) -> Instances:
     """The same on the host."""
-    tensors = {name: getattr(instances, name).cpu() for name in (*PER_ROW, "prototypes")}
-    return replace(instances, **tensors)
+    tensors = {name: tensor.cpu() for name, tensor in instances.per_row().items()}
+    return replace(instances, **tensors, prototypes=instances.prototypes.cpu())
 
 
 def draw_prototypes(instances: Instances) -> np.ndarray:  # [., ., 3] uint8 RGB

@@ -17,9 +17,11 @@ from torch import Tensor
 from yolact import ops
 from yolact.config import Config, get_config
 from yolact.devices import find_device
-from yolact.engine import PRECISIONS, Engine, Network
+from yolact.engine import PRECISIONS, SCORES, Engine, Network, Score
+from yolact.engine.engine import Ready
 from yolact.engine.inputs import Picture, batches
-from yolact.engine.results import Sent, pack_rows
+from yolact.engine.rescoring import rescore
+from yolact.engine.results import Sent, pack_rows, row_names
 from yolact.engine.threads import ThreadTuner
 from yolact.engine.transfer import in_flight, upload
 from yolact.errors import UserError
@@ -50,6 +52,7 @@ class Model(Yolact):
         pictures: Picture | Iterable[Picture],
         *,
         score_threshold: float = 0.15,
+        score: Score | None = None,
         batch_size: int = 1,
         precision: str = "auto",
         **detect_options: Any,
@@ -63,6 +66,9 @@ class Model(Yolact):
         Args:
             pictures: one or several: a path, an [H, W, 3] uint8 RGB array, or a uint8 tensor [H, W, 3] or [3, H, W].
             score_threshold: 0..1; what scores above it is returned. `detect` works with the configuration's own, 0.05.
+            score: which score counts, orders and is `scores`: the "box"'s, or where the model predicts the IoU of masks
+                (YOLACT++) the "mask"'s, the product of both, which is the default there; of those whose box scores
+                above the threshold.
             batch_size: pictures that go through the network together.
             precision: of the network: "fp32", "fp16", "bf16", or "auto": float16 on a GPU, bfloat16 on a CPU that
                 multiplies it natively, else float32. Published numbers are counted in "fp32".
@@ -74,9 +80,10 @@ class Model(Yolact):
 
         Raises:
             UserError: a file cannot be read.
-            TypeError, ValueError: a picture of another type, dtype or shape, or an option out of range.
+            TypeError, ValueError: a picture of another type, dtype or shape, an option out of range, or a score that
+                the model does not give.
         """
-        options = {"batch_size": batch_size, "precision": precision, **detect_options}
+        options = {"score": score, "batch_size": batch_size, "precision": precision, **detect_options}
         return list(self.stream(pictures, score_threshold=score_threshold, **options))
 
     def stream(
@@ -84,6 +91,7 @@ class Model(Yolact):
         pictures: Picture | Iterable[Picture],
         *,
         score_threshold: float = 0.15,
+        score: Score | None = None,
         batch_size: int = 1,
         precision: str = "auto",
         **detect_options: Any,
@@ -95,13 +103,14 @@ class Model(Yolact):
         those of `predict`; arguments are checked now, pictures as they come.
         """
         score_threshold = check_number(score_threshold, "score_threshold", 0, 1)
+        score = self.which_score(score)
         batch_size = check_count(batch_size, "batch_size")
         check_choice(precision, "precision", PRECISIONS)
         if isinstance(pictures, (str, os.PathLike, np.ndarray, Tensor)) or not isinstance(pictures, Iterable):
             pictures = [pictures]
         device = self.priors.device
         begun = (
-            self._begin(batch, score_threshold, precision, detect_options)
+            self._begin(batch, score_threshold, score, precision, detect_options)
             for batch in batches(iter(pictures), batch_size, device)
         )
         return in_flight(begun, ahead=1 if device.type == "cuda" else 0)
@@ -112,14 +121,16 @@ class Model(Yolact):
         self,
         pictures: list[Tensor],  # B x [H, W, 3] uint8
         score_threshold: float,
+        score: Score,
         precision: str,
         detect_options: dict[str, Any],
     ) -> Callable[[], list[Instances]]:
         """Ask the device for a batch; calling what is returned waits for it."""
         ready, device = self._engine.ready(self, precision), self.priors.device
         sizes = torch.tensor([picture.shape[:2] for picture in pictures], device="cpu")  # [B, 2]
-        way = partial(self._way, ready.network, score_threshold, detect_options)
-        if device.type == "cpu" and ready.replays is None:
+        known = device.type == "cpu" and ready.replays is None  # to the host, what is computed
+        way = partial(self._way, ready, score_threshold, score, detect_options, known)
+        if known:
             given = [picture[None] for picture in self._resized(pictures)]
             found = self._engine.tuned(partial(way, sizes, *given), len(pictures))
             return partial(self._make, pictures, found)
@@ -131,27 +142,35 @@ class Model(Yolact):
 
         sizes_there, *there = upload([sizes, *self._resized(pictures)], device)
         inputs = [sizes_there[0], *there]
+        take = partial(Sent, pictures, row_names(self.config.mask_rescoring))
         if ready.replays is None:
-            sent = Sent(pictures, work(*inputs))
+            sent = take(work(*inputs))
         else:
-            key = score_threshold, repr(sorted(detect_options.items())), *(tensor.shape for tensor in inputs)
-            sent = ready.replays.run(key, work, inputs, take=partial(Sent, pictures))
+            key = score_threshold, score, repr(sorted(detect_options.items())), *(tensor.shape for tensor in inputs)
+            sent = ready.replays.run(key, work, inputs, take)
         return lambda: [self._instances(one.picture, one.tensors, one.on_host) for one in sent.wait()]
 
     def _way(
         self,
-        network: Network,
+        ready: Ready,
         score_threshold: float,
+        score: Score,
         detect_options: dict[str, Any],
+        ragged: bool,  # see `rescore`
         sizes: Tensor,  # [B, 2] int64, (H, W)
         *pictures: Tensor,  # [n, H, W, 3] uint8 each, B in all
     ) -> Rows:
         """From pictures to all that instances are made of, without a wait for the device."""
         images = self._normalised(pictures)  # [B, 3, S, S]
         with torch.autocast(images.device.type, enabled=False):  # the precision asked for, whatever surrounds this
-            raw = network(images)  # deltas, logits, coefficients [B, P, .], priors [P, 4], prototypes [B, h, w, K]
-        found = self.detect(raw, **detect_options)  # boxes [B, D, 4], label, score, prior [B, D], count [B]
-        return self.rows(raw, found, sizes, score_threshold)  # the same, boxes in pixels, coefficients [B, D, K]
+            raw = ready.network(
+                images
+            )  # deltas, logits, coefficients [B, P, .], priors [P, 4], prototypes [B, h, w, K]
+            found = self.detect(raw, **detect_options)  # boxes [B, D, 4], label, score, prior [B, D], count [B]
+            rows = self.rows(raw, found, sizes, score_threshold)  # the same, boxes in pixels, coefficients [B, D, K]
+            if ready.mask_iou is None:
+                return rows
+            return rescore(rows, ready.mask_iou, score, score_threshold, ragged=ragged)  # box and mask scores [B, D]
 
     def choose_threads(self) -> None:
         """Find torch's number of threads on the first batches to come, and leave it at the fastest; not for a GPU.
@@ -179,12 +198,33 @@ class Model(Yolact):
         """Threshold, decode and Fast NMS (section 4 of the paper), with the configuration's options unless given."""
         return ops.detect(raw.box_deltas, raw.class_logits, raw.priors, **{**self.config.detect.kwargs(), **options})
 
+    def which_score(self, score: Score | None = None) -> Score:
+        """The score that counts in `predict`, which documents it: the one asked for, or the model's own.
+
+        Raises:
+            ValueError: there is no such score, or the model has no net that scores masks.
+        """
+        if score is None:
+            return "mask" if self.config.mask_rescoring else "box"
+        check_choice(score, "score", SCORES)
+        if score == "mask" and not self.config.mask_rescoring:
+            raise ValueError(f"score must be 'box': {self.config.name} does not score masks, got {score!r}")
+        return score
+
     def instances(
-        self, pictures: list[np.ndarray], raw: RawOutputs, found: Detections, score_threshold: float
+        self,
+        pictures: list[np.ndarray],
+        raw: RawOutputs,
+        found: Detections,
+        score_threshold: float,
+        score: Score | None = None,
     ) -> list[Instances]:
         """What scores above the threshold in each picture, with what its masks are made from."""
         sizes = torch.tensor([picture.shape[:2] for picture in pictures]).to(found.boxes.device)
         rows = self.rows(raw, found, sizes, score_threshold)
+        mask_iou = self._engine.ready(self, "auto").mask_iou if self.config.mask_rescoring else None
+        if mask_iou is not None:
+            rows = rescore(rows, mask_iou, self.which_score(score), score_threshold, ragged=True)
         return self._make([torch.from_numpy(picture) for picture in pictures], rows)
 
     def _resized(self, pictures: list[Tensor]) -> list[Tensor]:
@@ -220,6 +260,8 @@ class Model(Yolact):
             count=kept.sum(1),
             labels=found.label,
             scores=found.score,
+            box_scores=None,
+            mask_scores=None,
             boxes=pixels.nan_to_num(0.0).clamp(min=0.0).minimum(edges),
             relative_boxes=found.boxes,
             coefficients=raw.mask_coefficients.gather(1, priors).float(),
@@ -233,7 +275,8 @@ class Model(Yolact):
     ) -> list[Instances]:
         made = []
         for b, (picture, count) in enumerate(zip(pictures, rows.count.tolist(), strict=True)):
-            per_row = {name: getattr(rows, name)[b, :count].clone() for name in PER_ROW}
+            there = [(name, tensor) for name in PER_ROW if (tensor := getattr(rows, name)) is not None]
+            per_row = {name: tensor[b, :count].clone() for name, tensor in there}
             made.append(self._instances(picture, {**per_row, "prototypes": rows.prototypes[b].clone()}))
         return made
 

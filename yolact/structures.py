@@ -46,7 +46,9 @@ class Rows:
 
     count: Tensor  # [B] int64, rows that are instances: they come first
     labels: Tensor  # [B, D] int64
-    scores: Tensor  # [B, D] float32, falling
+    scores: Tensor  # [B, D] float32, falling: those that count
+    box_scores: Tensor | None  # [B, D] float32, and
+    mask_scores: Tensor | None  # [B, D] float32, where masks are scored by themselves
     boxes: Tensor  # [B, D, 4] float32 xyxy, pixels inside the picture
     relative_boxes: Tensor  # [B, D, 4] float32 xyxy, fractions of the picture
     coefficients: Tensor  # [B, D, K] float32

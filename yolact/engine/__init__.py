@@ -3,5 +3,6 @@
 from yolact.engine.engine import Engine
 from yolact.engine.network import Network
 from yolact.engine.precision import PRECISIONS, choose_dtype
+from yolact.engine.rescoring import SCORES, Score
 
-__all__ = ["PRECISIONS", "Engine", "Network", "choose_dtype"]
+__all__ = ["PRECISIONS", "SCORES", "Engine", "Network", "Score", "choose_dtype"]

@@ -17,6 +17,7 @@ from torch.nn.modules import module as torch_module
 from yolact.engine.network import Network, is_plain, lean_network
 from yolact.engine.precision import choose_dtype
 from yolact.engine.replay import CudaGraphs, Recorder, Replays
+from yolact.engine.rescoring import MaskIoU, lean_mask_iou, mask_iou_as_it_is
 from yolact.engine.threads import ThreadTuner
 from yolact.engine.transfer import mark
 from yolact.models.yolact import Yolact
@@ -30,6 +31,7 @@ class Ready:
     """What predicts with a model's weights as they are now, in one precision."""
 
     network: Network
+    mask_iou: MaskIoU | None  # where masks are scored by themselves
     replays: Replays | None  # where the whole way is recorded and replayed
 
 
@@ -65,13 +67,15 @@ class Engine:
                 self._forget()
                 self._weights = Weights(model)
             if dtype not in self._ready:
+                net = model.maskiou_net
                 if self._weights.plain:
                     recorder = self._recorder(first.device)
                     replays = None if recorder is None else Replays(recorder)
-                    self._ready[dtype] = Ready(lean_network(model, dtype), replays)
+                    mask_iou = None if net is None else lean_mask_iou(net)
+                    self._ready[dtype] = Ready(lean_network(model, dtype), mask_iou, replays)
                     mark(first.device)()  # other threads' streams use it, too
                 elif precision == "auto" or dtype == first.dtype:
-                    self._ready[dtype] = Ready(_AsItIs(model), None)
+                    self._ready[dtype] = Ready(_AsItIs(model), None if net is None else mask_iou_as_it_is(net), None)
                 else:
                     raise ValueError(f"precision {precision!r}: a network with hooks or other modules runs as it is")
             return self._ready[dtype]

@@ -15,13 +15,17 @@ from yolact.ops import RunLengths
 from yolact.ops.run_lengths import copy_to_host
 from yolact.structures import Rows
 
-_NAMES = [field.name for field in fields(Rows)]
-_TO_HOST = _NAMES.index("boxes") + 1  # fields that the host is told: those up to here
+_LAST_TOLD = "boxes"  # the last field that the host is told, after all those before it
+
+
+def row_names(rescored: bool) -> list[str]:
+    """The fields of `Rows` that are there, with or without scores of boxes and masks apart."""
+    return [field.name for field in fields(Rows) if rescored or field.name not in ("box_scores", "mask_scores")]
 
 
 def pack_rows(rows: Rows, strings: RunLengths) -> tuple[Tensor, ...]:
     """What `Sent` takes: rows in a block with a row a picture, and run lengths."""
-    block, *views = pack([getattr(rows, name) for name in _NAMES])
+    block, *views = pack([getattr(rows, name) for name in row_names(rows.mask_scores is not None)])
     return block, *views, strings.data, strings.length, strings.needed, strings.size
 
 
@@ -40,14 +44,16 @@ class Sent:
     def __init__(
         self,
         pictures: Sequence[Tensor],  # B x [H, W, 3] uint8, on the CPU or on the device
+        names: list[str],  # of `row_names`
         outputs: tuple[Tensor, ...],  # of `pack_rows`, which later work may overwrite
     ) -> None:
-        block, *self._views = outputs[: 1 + len(_NAMES)]
+        self._names, self._told_names = names, names[: names.index(_LAST_TOLD) + 1]
+        block, *self._views = outputs[: 1 + len(names)]
         self._rows = [row.clone() for row in block]  # a picture's instances must not keep another's alive
-        first_left = self._views[_TO_HOST]
+        first_left = self._views[len(self._told_names)]
         told = block[:, : first_left.storage_offset() * first_left.element_size()]
         self._told = copy_to_host(told.clone(memory_format=torch.contiguous_format))
-        self._strings = RunLengths(*outputs[1 + len(_NAMES) :])
+        self._strings = RunLengths(*outputs[1 + len(names) :])
         self._text = self._strings.gather()
         self._pictures = [copy_to_host(picture) for picture in pictures]
         self._wait = mark(block.device)
@@ -59,17 +65,17 @@ class Sent:
         detections, capacity = len(rles) // len(self._rows), self._strings.data.shape[1]
         arrived = []
         for b, (row, told, picture) in enumerate(zip(self._rows, self._told, self._pictures, strict=True)):
-            count, *host = unpack(told, self._views[:_TO_HOST])
+            count, *host = unpack(told, self._views[: len(self._told_names)])
             n = int(count)
             mine = slice(b * detections, b * detections + n)
-            labels, scores, boxes = (tensor[:n].clone() for tensor in host)  # not the memory pinned for the way
+            known = [tensor[:n].clone() for tensor in host]  # not the memory pinned for the way
             whole = max(needed[mine], default=0) <= capacity
-            device = dict(zip(_NAMES, unpack(row, self._views), strict=True))
+            device = dict(zip(self._names, unpack(row, self._views), strict=True))
             del device["count"]
             arrived.append(
                 Arrived(
                     {name: tensor if name == "prototypes" else tensor[:n] for name, tensor in device.items()},
-                    OnHost(labels, scores, boxes, rles[mine] if whole else None),
+                    OnHost(**dict(zip(self._told_names[1:], known, strict=True)), rles=rles[mine] if whole else None),
                     picture.clone() if picture.is_pinned() else picture,
                 )
             )

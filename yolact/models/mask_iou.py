@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -42,3 +43,22 @@ class MaskIoUNet(nn.Module):
             raise ValueError(f"masks must be [N, 1, h, w] of at least {SMALLEST} a side, got {list(masks.shape)}")
         x = self.maskiou_net(masks)
         return F.max_pool2d(x, x.shape[2:]).flatten(1)
+
+
+def inside_boxes(
+    boxes: Tensor,  # [..., 4] xyxy, fractions, corners in any order
+    height: int,
+    width: int,
+) -> tuple[Tensor, Tensor]:  # [..., height] and [..., width] bool
+    """Which rows and which columns of the prototypes a mask may have: its box's, with a pixel more on each side.
+
+    What is at i is inside where low - 1 <= i < high + 1, as in `yolact.ops.assemble_masks`; nothing is where a box
+    holds a NaN.
+    """
+
+    def inside(ends: Tensor, length: int) -> Tensor:  # ends [..., 2] fractions
+        low, high = (ends * length).sort(dim=-1).values.split(1, dim=-1)
+        pixels = torch.arange(length, device=boxes.device)
+        return (pixels >= low - 1) & (pixels < high + 1)
+
+    return inside(boxes[..., 1::2], height), inside(boxes[..., ::2], width)
