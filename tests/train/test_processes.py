@@ -48,10 +48,10 @@ def outcomes(folder: Path) -> dict[str, Outcome]:
     terminated = (signal.SIGTERM, "yolact.train.engine.rate_at", 2)
     runs = {
         "tiny": Run(folder / "tiny-two", (*equal, str(folder / "tiny.pth"), "--workers", "1")),
-        "plus": Run(folder / "plus-two", (*equal, str(folder / "plus.pth")), "plus"),
-        "large-only": Run(folder / "large-only", short, "large-only"),
+        "plus": Run(folder / "plus-two", (*equal, str(folder / "plus.pth")), config="plus"),
+        "large-only": Run(folder / "large-only", short, config="large-only"),
         "unreadable": Run(folder / "unreadable", (*short, *broken)),
-        "told": Run(folder / "told", short, signal=terminated, signalled_rank=1),
+        "told": Run(folder / "told", short, terminated, signalled_rank=1),
         "not-finite": Run(folder / "not-finite", (*short, "--learning-rate", "1e30")),
         "uneven": Run(folder / "uneven", ("--batch-size", "3")),
         "held": Run(folder / "told", short),

@@ -139,9 +139,9 @@ class Run:
 
     output: Path
     options: tuple[str, ...] = ()
-    config: str = "tiny"
     signal: Signal | tuple[int, float] | None = None  # or the number, and after how many seconds
     signalled_rank: int = 0
+    config: str = "tiny"
 
 
 @dataclass(frozen=True)
