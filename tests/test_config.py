@@ -21,11 +21,13 @@ TABLE = {
     "yolact_darknet53": (550, 80, (24, 48, 96, 192, 384), True, (69, 35, 18, 9, 5), 19248),
     "yolact_resnet50": (550, 80, (24, 48, 96, 192, 384), True, (69, 35, 18, 9, 5), 19248),
     "yolact_resnet50_pascal": (550, 20, (32, 64, 128, 256, 512), False, (69, 35, 18, 9, 5), 19248),
+    "yolact_resnet152": (550, 80, (24, 48, 96, 192, 384), True, (69, 35, 18, 9, 5), 19248),
     "yolact_plus_base": (550, 80, (24, 48, 96, 192, 384), False, (69, 35, 18, 9, 5), 57744),
     "yolact_plus_resnet50": (550, 80, (24, 48, 96, 192, 384), False, (69, 35, 18, 9, 5), 57744),
     "mmdet_yolact_r50_1xb8": (550, 80, (24, 48, 96, 192, 384), False, (69, 35, 18, 9, 5), 19248),
     "mmdet_yolact_r50_8xb8": (550, 80, (24, 48, 96, 192, 384), False, (69, 35, 18, 9, 5), 19248),
     "mmdet_yolact_r101_1xb8": (550, 80, (24, 48, 96, 192, 384), False, (69, 35, 18, 9, 5), 19248),
+    "yolact_mobilenetv2": (416, 80, (18, 36, 72, 145, 290), False, (52, 26, 13, 7, 4), 10842),
     "yolact_lite0": (320, 80, (16, 32, 64, 128, 256), False, (40, 20, 10, 5, 3), 6402),
 }
 
@@ -56,7 +58,7 @@ def test_families_differ_as_the_projects_do(name: str) -> None:
     mmdetection = name.startswith("mmdet")
     assert config.fpn.p6_from == ("C5" if mmdetection else "P5")
     assert config.fpn.relu is not mmdetection
-    assert config.integer_boxes is not (mmdetection or name == "yolact_lite0")
+    assert config.integer_boxes is not (mmdetection or name in ("yolact_mobilenetv2", "yolact_lite0"))
     assert config.preprocessing.resize == ("uint8" if mmdetection else "float")
     assert config.detect.second_threshold is mmdetection
     assert config.detect.level_sizes == ((14283, 3675, 972, 243, 75) if mmdetection else None)
@@ -143,7 +145,8 @@ def test_other_classes() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Config("mine", "resnet18"), "backbone must be one of resnet50, .*, got 'resnet18'"),
+        (lambda: Config("mine", "resnet18"), "backbone must be one of resnet50, .* or timm/NAME, got 'resnet18'"),
+        (lambda: Config("mine", "timm/"), "backbone must be one of .* or timm/NAME, got 'timm/'"),
         (lambda: Config("mine", "resnet50", size=-5), "size must be .* at least 1, got -5"),
         (lambda: Config("mine", "resnet50", size=550.5), "size must be a whole number .*, got 550.5"),
         (lambda: Config("mine", "resnet50", prototypes=0), "prototypes must be .*, got 0"),

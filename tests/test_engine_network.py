@@ -12,7 +12,14 @@ from torch import Tensor, nn
 import yolact
 from yolact.engine import convolution, engine, network
 
-NETWORKS = ["yolact_lite0", "yolact_resnet50", "yolact_darknet53", "yolact_plus_resnet50", "mmdet_yolact_r50_1xb8"]
+NETWORKS = [
+    "yolact_lite0",
+    "yolact_mobilenetv2",
+    "yolact_resnet50",
+    "yolact_darknet53",
+    "yolact_plus_resnet50",
+    "mmdet_yolact_r50_1xb8",
+]
 
 
 @pytest.mark.parametrize("fused", [True, False])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from typing import Any, Literal, get_args, get_type_hints
 
@@ -17,7 +18,7 @@ from yolact.options import (
     TrainOptions,
 )
 
-Backbone = Literal["resnet50", "resnet101", "darknet53", "efficientnet_lite0"]
+Backbone = Literal["resnet50", "resnet101", "resnet152", "darknet53", "efficientnet_lite0", "mobilenet_v2"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Config:
     """All that fixes a model: one value builds it, feeds it, reads its outputs and trains it."""
 
     name: str
-    backbone: Backbone
+    backbone: Backbone | str  # "timm/<name>": a network of timm's
     size: int = 550  # S: the network's input is S x S
     class_names: tuple[str, ...] = COCO_CLASSES
     category_ids: tuple[int, ...] = COCO_CATEGORY_IDS  # the data set's own, one a class
@@ -42,8 +43,9 @@ class Config:
     train: TrainOptions = field(default_factory=TrainOptions)
 
     def __post_init__(self) -> None:
-        if self.backbone not in get_args(Backbone):
-            raise ValueError(f"backbone must be one of {', '.join(get_args(Backbone))}, got {self.backbone!r}")
+        if self.backbone not in get_args(Backbone) and not re.fullmatch(r"timm/\S+", self.backbone):
+            known = ", ".join(get_args(Backbone))
+            raise ValueError(f"backbone must be one of {known} or timm/NAME, got {self.backbone!r}")
         for name in ("size", "prototypes", "protonet_channels", "head_channels"):
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
@@ -155,6 +157,17 @@ _LITE0 = Config(
     train=TrainOptions(min_truth_size=0.0),  # as the bundled weights were trained
 )
 
+_MOBILENETV2 = Config(
+    "yolact_mobilenetv2",
+    "mobilenet_v2",
+    size=416,
+    fpn=FPNOptions(channels=128),
+    anchors=AnchorOptions(scales=(18, 36, 72, 145, 290)),  # the original's, scaled as those of yolact_im400 are
+    protonet_channels=128,
+    head_channels=128,
+    integer_boxes=False,
+)
+
 CONFIGS: dict[str, Config] = {
     config.name: config
     for config in (
@@ -188,6 +201,7 @@ CONFIGS: dict[str, Config] = {
             anchors=AnchorOptions(scales=(32, 64, 128, 256, 512)),
             train=TrainOptions(length=120_000, steps=(60_000, 100_000)),
         ),
+        replace(_BASE, name="yolact_resnet152", backbone="resnet152"),
         _PLUS,
         replace(
             _PLUS,
@@ -209,6 +223,7 @@ CONFIGS: dict[str, Config] = {
             ),
         ),
         replace(_MMDET, name="mmdet_yolact_r101_1xb8", backbone="resnet101"),
+        _MOBILENETV2,
         _LITE0,
     )
 }

@@ -26,6 +26,7 @@ from yolact.engine.threads import ThreadTuner
 from yolact.engine.transfer import in_flight, upload
 from yolact.errors import UserError
 from yolact.instances import PER_ROW, Instances, OnHost
+from yolact.models.backbones import with_backbone
 from yolact.models.checkpoint import choose_config, load_into, read_checkpoint
 from yolact.models.yolact import Yolact
 from yolact.ops._checks import check_choice, check_count, check_number
@@ -321,16 +322,21 @@ def create(
     config: str,
     num_classes: int | None = None,
     *,
+    backbone: str | None = None,
     device: str | torch.device | None = None,
     freeze_batch_norm: bool = False,
 ) -> Model:
-    """A model of a named configuration with random weights, ready to train; `load` describes the arguments.
+    """A model of a named configuration with random weights, ready to train; `load` describes the other arguments.
+
+    Args:
+        backbone: in place of the configuration's: another's, or "timm/" and a network of timm's.
 
     Raises:
-        UserError: the configuration is unknown, or the device is not there.
+        UserError: the configuration or the backbone is unknown, or the device is not there.
     """
     place = find_device(device)
-    return Model(get_config(config).with_num_classes(num_classes), freeze_batch_norm=freeze_batch_norm).to(place)
+    chosen = with_backbone(get_config(config), backbone).with_num_classes(num_classes)
+    return Model(chosen, freeze_batch_norm=freeze_batch_norm).to(place)
 
 
 def _find_weights(path_or_name: str | os.PathLike[str]) -> Path:

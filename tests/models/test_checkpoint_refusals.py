@@ -119,7 +119,7 @@ def test_our_file_with_an_unreadable_configuration_is_refused(model: Yolact, tmp
     assert "its configuration does not read" in refusal(write(tmp_path / "w.pth", content))
     del content["config"]["colour"]
     content["config"]["backbone"] = "foo"
-    assert refusal(write(tmp_path / "w.pth", content)).endswith("efficientnet_lite0, got 'foo')")
+    assert refusal(write(tmp_path / "w.pth", content)).endswith("mobilenet_v2 or timm/NAME, got 'foo')")
 
 
 def test_missing_files_and_folders_are_refused(tmp_path: Path) -> None:

@@ -24,7 +24,14 @@ POSITIVE = click.FloatRange(0, min_open=True)
 @click.option(
     "--recipe", default="original", show_default=True, metavar="NAME", help="original, or small for few pictures."
 )
-@click.option("--weights", metavar="FILE", help="Start from these: a model's, whatever its classes, or a backbone's.")
+@click.option(
+    "--backbone", metavar="NAME", help="Instead of the configuration's: another's, or timm/ and a network of timm's."
+)
+@click.option(
+    "--weights",
+    metavar="FILE",
+    help="Start from these: a model's, whatever its classes, or a backbone's; pretrained: what timm has of its own.",
+)
 @click.option("--classes", multiple=True, metavar="NAME", help="Learn this class alone; may be repeated.")
 @click.option("--class-agnostic", is_flag=True, help="Learn all objects as ones of a single class.")
 @click.option(
@@ -67,6 +74,7 @@ def train(
     val_annotations: Path | None,
     val_images: Path | None,
     output: Path,
+    backbone: str | None,
     device: str,
     **settings: Any,
 ) -> None:
@@ -75,14 +83,17 @@ def train(
     Started by torchrun, processes share each batch. SIGTERM and Ctrl-C end a run after its iteration, with a
     checkpoint for --resume.
     """
+    from yolact.config import get_config
     from yolact.devices import find_device
     from yolact.distributed import is_main, process_group
+    from yolact.models.backbones import with_backbone
     from yolact.train.engine import train
 
     if (val_annotations is None) != (val_images is None):
         raise UserError("--val-annotations and --val-images go together")
     settings |= {"val_annotations": val_annotations, "val_images": val_images}
+    chosen = with_backbone(get_config(config), backbone)
     with process_group(find_device(device)) as place:
-        weights = train(config, train_annotations, train_images, output, device=place, **settings)
+        weights = train(chosen, train_annotations, train_images, output, device=place, **settings)
         if is_main():
             click.echo(weights)

@@ -20,6 +20,7 @@ from yolact.engine.replay import CudaGraphs, Recorder, Replays
 from yolact.engine.rescoring import MaskIoU, lean_mask_iou, mask_iou_as_it_is
 from yolact.engine.threads import ThreadTuner
 from yolact.engine.transfer import mark
+from yolact.models.timm_backbone import TimmBackbone
 from yolact.models.yolact import Yolact
 from yolact.structures import RawOutputs
 
@@ -69,7 +70,8 @@ class Engine:
             if dtype not in self._ready:
                 net = model.maskiou_net
                 if self._weights.plain:
-                    recorder = self._recorder(first.device)
+                    # What a network of timm's does on the way may be such as cannot be recorded.
+                    recorder = None if isinstance(model.backbone, TimmBackbone) else self._recorder(first.device)
                     replays = None if recorder is None else Replays(recorder)
                     mask_iou = None if net is None else lean_mask_iou(net)
                     self._ready[dtype] = Ready(lean_network(model, dtype), mask_iou, replays)

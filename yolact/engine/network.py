@@ -5,6 +5,7 @@ The functions below mirror the modules of `yolact.models`, one each; tests hold 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, cast
@@ -31,8 +32,12 @@ from yolact.models.deformable import DeformableConv2d
 from yolact.models.efficientnet_lite import TAPS, EfficientNetLite0, InvertedResidual
 from yolact.models.fpn import FPN
 from yolact.models.head import PredictionHead
+from yolact.models.mobilenet_v2 import TAPS as MOBILENET_V2_TAPS
+from yolact.models.mobilenet_v2 import InvertedResidual as MobileNetV2Block
+from yolact.models.mobilenet_v2 import MobileNetV2
 from yolact.models.protonet import Protonet
 from yolact.models.resnet import Bottleneck, ResNet
+from yolact.models.timm_backbone import TimmBackbone
 from yolact.models.yolact import Yolact
 from yolact.structures import RawOutputs
 
@@ -56,7 +61,11 @@ def lean_network(model: Yolact, dtype: torch.dtype, *, portable: bool = False) -
             return DeformableConvolution(conv, norm, activation, dtype=dtype, offset_mask=plain(conv.conv_offset_mask))
         return plain(conv, norm, activation)
 
-    backbone = _BACKBONES[type(model.backbone)](model.backbone, unit)
+    backbone = (
+        _timm(model.backbone, dtype)
+        if isinstance(model.backbone, TimmBackbone)
+        else _BACKBONES[type(model.backbone)](model.backbone, unit)
+    )
     pyramid = _pyramid(model.fpn, unit)
     proto_net = _proto_net(model.proto_net, unit)
     (layers,) = model.prediction_layers
@@ -91,8 +100,9 @@ def is_plain(model: Yolact) -> bool:
         return False
     if not model.is_as_built():
         return False
+    known = ("yolact.models.", "torch.nn.modules.") + (("timm.",) if isinstance(model.backbone, TimmBackbone) else ())
     return all(
-        (module is model or type(module).__module__.startswith(("yolact.models.", "torch.nn.modules.")))
+        (module is model or type(module).__module__.startswith(known))
         and not (module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))
         for module in model.modules()
     )
@@ -171,6 +181,33 @@ def _inverted_residual(block: InvertedResidual, unit: Unit) -> _Layer:
     return (lambda x: project(inner(x), x)) if block.residual else (lambda x: project(inner(x)))
 
 
+def _mobilenet_v2(net: MobileNetV2, unit: Unit) -> Callable[[Tensor], list[Tensor]]:
+    def convolution(layers: Any) -> _Layer:
+        conv, norm, _ = layers
+        return unit(conv, norm, RELU6)
+
+    def block(layers: MobileNetV2Block) -> _Layer:
+        *units, conv, norm = _sequence(layers.conv)
+        inner, project = _chain([*map(convolution, units)]), unit(conv, norm)
+        # As in EfficientNet-Lite0, nothing writes over C3 to C5.
+        return (lambda x: project(inner(x), x)) if layers.residual else (lambda x: project(inner(x)))
+
+    stem, *blocks = net.features
+    run = _stages([convolution(stem), *(block(cast(MobileNetV2Block, layers)) for layers in blocks)])
+
+    def features(x: Tensor) -> list[Tensor]:
+        layers = run(x)
+        return [layers[tap] for tap in MOBILENET_V2_TAPS]
+
+    return features
+
+
+def _timm(net: TimmBackbone, dtype: torch.dtype) -> Callable[[Tensor], list[Tensor]]:
+    """As it is, of whatever layers that may be, but in the precision and the layout of the rest."""
+    same = copy.deepcopy(net).eval().requires_grad_(False).to(dtype)
+    return same.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
 def _pyramid(net: FPN, unit: Unit) -> Callable[[Sequence[Tensor]], list[Tensor]]:
     laterals = [unit(cast(nn.Conv2d, conv)) for conv in net.lat_layers]
     outputs = [unit(cast(nn.Conv2d, conv), None, RELU if net.options.relu else NONE) for conv in net.pred_layers]
@@ -220,4 +257,5 @@ _BACKBONES: dict[type[nn.Module], Callable[[Any, Unit], Callable[[Tensor], list[
     ResNet: _resnet,
     DarkNet53: _darknet,
     EfficientNetLite0: _efficientnet_lite0,
+    MobileNetV2: _mobilenet_v2,
 }

