@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from yolact.cli import _options as options
 from yolact.errors import UserError
+
+if TYPE_CHECKING:
+    from yolact.engine import Score
 
 
 @click.command()
@@ -17,6 +21,7 @@ from yolact.errors import UserError
 @options.config
 @options.device
 @options.score_threshold
+@options.score
 @options.number("--instance", 1, "Whose mask is taken apart, by falling score.")
 @click.option(
     "-o", "--output", type=Path, default="look.png", show_default=True, metavar="FILE", help="The picture to write."
@@ -27,6 +32,7 @@ def look(
     config: str | None,
     device: str,
     score_threshold: float,
+    score: Score | None,
     instance: int,
     output: Path,
 ) -> None:
@@ -42,7 +48,9 @@ def look(
     if os.path.realpath(output) == os.path.realpath(picture):
         raise UserError(f"{output}: is the photo itself and would be overwritten; write another file")
     photo = read_picture(picture)  # a missing photo is told before a model is loaded for it
-    found = load(weights, device, config).predict(photo, score_threshold=score_threshold)[0]
+    model = load(weights, device, config)
+    options.check_score(model, score)
+    found = model.predict(photo, score_threshold=score_threshold, score=score)[0]
     if instance > max(len(found), 1):
         raise UserError(f"{picture}: has {len(found)} instances that score above {score_threshold}, not {instance}")
     make_folder(output.parent)

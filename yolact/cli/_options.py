@@ -6,11 +6,15 @@ import math
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from yolact.errors import UserError
+
+if TYPE_CHECKING:
+    from yolact.engine import Score
+    from yolact.predictor import Model
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -34,6 +38,14 @@ report_side = click.option(
     metavar="N",
     help="Longest side of pictures in the report, in pixels.",
 )
+
+
+def check_score(model: Model, score: Score | None) -> None:
+    """Stop where a score is asked for that the model does not give."""
+    try:
+        model.which_score(score)
+    except ValueError as error:
+        raise UserError(f"--{error}") from None
 
 
 def real(name: str, default: float, text: str, low: float = 0, high: float | None = None) -> Callable[[F], F]:
@@ -68,4 +80,9 @@ def number(name: str, default: int | None, text: str, low: int = 1, high: int | 
     )
 
 
+score = click.option(
+    "--score",
+    type=click.Choice(["mask", "box"]),
+    help="Which score counts: the box's, or where the model scores masks (YOLACT++) the mask's, the default there.",
+)
 score_threshold = real("--score-threshold", 0.15, "Keep what scores above this.", high=1)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from yolact.cli import _options as options
 from yolact.errors import UserError
+
+if TYPE_CHECKING:
+    from yolact.engine import Score
 
 
 @click.command()
@@ -33,6 +37,7 @@ def demo(picture: Path | None, output: Path, device: str) -> None:
 @options.config
 @options.device
 @options.score_threshold
+@options.score
 @options.number("--max-detections", 100, "Keep at most this many in a picture.", high=10_000)
 @click.option(
     "--output",
@@ -72,6 +77,7 @@ def predict(
     config: str | None,
     device: str,
     score_threshold: float,
+    score: Score | None,
     max_detections: int,
     output: Path | None,
     results_file: Path | None,
@@ -105,6 +111,7 @@ def predict(
             raise UserError(f"{report_file}: a report shows pictures, and among the sources there is none")
         click.echo(f"yolact: {report_file}: shows pictures alone, videos are left out", err=True)
     model = load(weights, device, config)
+    options.check_score(model, score)
     keep_freed_memory()
     model.choose_threads()
     done = run(
@@ -115,6 +122,7 @@ def predict(
         Report(report_file, f"Found by {Path(weights).stem}", report_side) if report_file else None,
         batch_size=batch_size,
         score_threshold=score_threshold,
+        score=score,
         max_detections=max_detections,
         precision=precision,
     )

@@ -16,6 +16,7 @@ from yolact.errors import UserError
 if TYPE_CHECKING:
     import numpy as np
 
+    from yolact.engine import Score
     from yolact.evaluation.stability import Stability
 
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 @options.config
 @options.device
 @options.score_threshold
+@options.score
 @click.option(
     "--frames",
     type=click.IntRange(2),
@@ -46,6 +48,7 @@ def stability(
     config: str | None,
     device: str,
     score_threshold: float,
+    score: Score | None,
     frames: int | None,
     noise: float,
     flicker: float,
@@ -88,6 +91,7 @@ def stability(
         if path.is_dir():
             raise UserError(f"{path}: is a folder")
     model = load(weights, device, config)
+    options.check_score(model, score)
     differs = Noise(noise, flicker, jpeg_quality or None)
     measured: dict[str, Stability] = {}
     with kept_signals() as signals, tqdm(unit=" frames", leave=False, disable=None) as progress:
@@ -102,12 +106,20 @@ def stability(
         for source in inputs:
             if signals:
                 break
-            found = model.stream(feed(source), score_threshold=score_threshold, batch_size=batch_size, precision="fp32")
+            found = model.stream(
+                feed(source), score_threshold=score_threshold, score=score, batch_size=batch_size, precision="fp32"
+            )
             measured[str(source)] = temporal_stability(instances.to_coco(0) for instances in found)
     films = {name: film.summary() for name, film in measured.items()}
     together = pool(measured.values())
     click.echo(table({**films, **({"all": together.summary()} if len(films) > 1 else {})}), err=results_file == STDOUT)
-    how = {"weights": weights, "score_threshold": score_threshold, "noise": asdict(differs), "seed": seed}
+    how = {
+        "weights": weights,
+        "score_threshold": score_threshold,
+        "score": model.which_score(score),
+        "noise": asdict(differs),
+        "seed": seed,
+    }
     report = json.dumps({**how, "films": films, "all": together.summary()}, indent=1)
     if results_file == STDOUT:
         click.echo(report)

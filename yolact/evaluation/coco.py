@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from yolact import mask
 from yolact.errors import UserError
-from yolact.evaluation.truth import GroundTruth, Record, read_results, read_truth
+from yolact.evaluation.truth import GroundTruth, Record, read_results, read_truth, score_of
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 EVALUATORS = ("pycocotools", "faster-coco-eval", "hotcoco")
@@ -54,6 +54,9 @@ def evaluate(
     class_agnostic: bool = False,
 ) -> dict[str, Scores]:
     """Score a COCO results list against the truth.
+
+    Where results have a "box_score" and a "mask_score", as those of YOLACT++, boxes are ranked by the one and masks by
+    the other; otherwise both by "score".
 
     Args:
         results: the list or the JSON file that holds it.
@@ -142,8 +145,8 @@ def _detections(results: Sequence[Record], key: str) -> list[Record]:
         areas = np.array([result["bbox"][2] * result["bbox"][3] for result in results])
     else:
         areas = np.asarray(mask.area([result["segmentation"] for result in results]))
-    names = ("image_id", "category_id", "score", key)
+    names = ("image_id", "category_id", key)
     return [
-        {**{name: result[name] for name in names}, "id": id, "area": area, "iscrowd": 0}
+        {**{name: result[name] for name in names}, "score": score_of(result, key), "id": id, "area": area, "iscrowd": 0}
         for id, (result, area) in enumerate(zip(results, areas.astype(float).tolist(), strict=True), 1)
     ]

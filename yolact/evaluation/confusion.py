@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolact import mask
-from yolact.evaluation.truth import GroundTruth, Record
+from yolact.evaluation.truth import GroundTruth, Record, score_of
 
 SCORE_THRESHOLD = 0.3  # of what one would show, where COCO counts all
 IOU_THRESHOLD = 0.5
@@ -42,8 +42,9 @@ def confusion_matrix(
     objects, detections = defaultdict(list), defaultdict(list)
     for annotation in truth.annotations:
         objects[annotation["image_id"]].append(annotation)
+    key = "segmentation" if results and "segmentation" in results[0] else "bbox"
     for result in results:
-        if result["score"] > score_threshold and result["category_id"] in label_of:
+        if score_of(result, key) > score_threshold and result["category_id"] in label_of:
             detections[result["image_id"]].append(result)
     matrix = np.zeros((background + 1, background + 1), np.int64)
     for image_id in truth.sizes:
@@ -51,8 +52,8 @@ def confusion_matrix(
         labels = np.array([label_of[annotation["category_id"]] for annotation in there], np.int64)
         crowd = np.array([annotation["iscrowd"] for annotation in there], bool)
         free = ~crowd
-        found = sorted(detections[image_id], key=lambda result: -result["score"])  # D
-        for result, overlap in zip(found, _ious(found, there), strict=True):
+        found = sorted(detections[image_id], key=lambda result: -score_of(result, key))  # D
+        for result, overlap in zip(found, _ious(found, there, key), strict=True):
             label, enough = label_of[result["category_id"]], overlap >= iou_threshold
             if (free & enough).any():
                 best = np.where(free, overlap, -1).argmax()
@@ -64,9 +65,8 @@ def confusion_matrix(
     return matrix
 
 
-def _ious(found: list[Record], there: list[Record]) -> NDArray[np.float64]:  # [D, G]
+def _ious(found: list[Record], there: list[Record], key: str) -> NDArray[np.float64]:  # [D, G]
     if not found or not there:
         return np.zeros((len(found), len(there)))
-    key = "segmentation" if "segmentation" in found[0] else "bbox"
     crowd = [annotation["iscrowd"] for annotation in there]
     return np.asarray(mask.iou([result[key] for result in found], [annotation[key] for annotation in there], crowd))

@@ -17,6 +17,7 @@ from yolact.errors import UserError
 
 Record = dict[str, Any]  # an object of COCO's JSON
 
+_OWN_SCORES = {"bbox": "box_score", "segmentation": "mask_score"}
 _NUMBERS = (float, int, np.floating, np.integer)
 
 
@@ -72,7 +73,8 @@ def read_results(results: str | Path | Sequence[Record], truth: GroundTruth) -> 
     """Check a COCO results list, or the file that holds it, against the truth's pictures and categories.
 
     Returns:
-        The results with plain numbers; a "bbox" or a "segmentation" is in each where the first has it.
+        The results with plain numbers; a "bbox", a "segmentation", a "box_score" or a "mask_score" is in each where the
+        first has it.
 
     Raises:
         UserError: naming the first result with a fault: it is of a picture or a category that the truth lacks, its
@@ -85,6 +87,12 @@ def read_results(results: str | Path | Sequence[Record], truth: GroundTruth) -> 
         return _results(content, truth)
     except UserError as error:
         raise UserError(f"{results}: {error}") from None
+
+
+def score_of(result: Record, key: str) -> float:
+    """What a result's "bbox" or its "segmentation" is ranked by: its own score, where they have scores apart."""
+    own = _OWN_SCORES[key]
+    return result[own if own in result else "score"]
 
 
 def _parse(content: Any, path: Path) -> GroundTruth:
@@ -133,8 +141,9 @@ def _annotation(annotation: Record, truth: GroundTruth) -> Record:
 def _results(results: Any, truth: GroundTruth) -> list[Record]:
     if not isinstance(results, (list, tuple)):
         raise UserError(f"the results are no list of detections but a {type(results).__name__}")
-    keys = [key for key in ("bbox", "segmentation") if not results or key in _record(results[0])]
-    if not keys:
+    first = _record(results[0]) if results else dict.fromkeys(_OWN_SCORES)
+    keys = [key for key in (*_OWN_SCORES, *_OWN_SCORES.values()) if key in first]
+    if not any(key in _OWN_SCORES for key in keys):
         raise UserError("the results have neither a bbox nor a segmentation")
     checked = []
     for position, result in enumerate(results, 1):
@@ -146,7 +155,8 @@ def _results(results: Any, truth: GroundTruth) -> list[Record]:
 
 
 def _result(result: Record, keys: list[str], truth: GroundTruth) -> Record:
-    checked = {**_place(result, truth), "score": _number(result, "score")}
+    scores = ["score", *(key for key in keys if key in _OWN_SCORES.values())]
+    checked = {**_place(result, truth), **{key: _number(result, key) for key in scores}}
     if "bbox" in keys:
         checked["bbox"] = _box(result)
     if "segmentation" in keys:
