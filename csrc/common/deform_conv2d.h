@@ -88,13 +88,11 @@ YOLACT_HD double load_real<double>(const void* data, int64_t index, FloatType) {
   return static_cast<const double*>(data)[index];
 }
 
+// Of the position (y, x) of a picture.
 template <class T>
-YOLACT_HD DeformSample<T> deform_sample(const DeformConv2dArguments& a, int64_t position, int64_t tap,
-                                        int64_t offset_group) {
-  const int64_t plane = a.out_height * a.out_width, picture = position / plane, pixel = position - picture * plane;
-  const int64_t y = pixel / a.out_width, x = pixel - y * a.out_width;
-  const int64_t tap_y = tap / a.kernel[1], tap_x = tap - tap_y * a.kernel[1];
-  const int64_t channel = offset_group * a.kernel[0] * a.kernel[1] + tap;  // of the mask; of offsets, twice it
+YOLACT_HD DeformSample<T> deform_sample(const DeformConv2dArguments& a, int64_t picture, int64_t y, int64_t x,
+                                        int64_t tap_y, int64_t tap_x, int64_t offset_group) {
+  const int64_t channel = (offset_group * a.kernel[0] + tap_y) * a.kernel[1] + tap_x;  // of the mask; of offsets, two
   const int64_t* stride = a.offset_stride;
   const int64_t offset = picture * stride[0] + 2 * channel * stride[1] + y * stride[2] + x * stride[3];
   const T offset_y = load_real<T>(a.offset, offset, a.offset_type);
@@ -107,6 +105,15 @@ YOLACT_HD DeformSample<T> deform_sample(const DeformConv2dArguments& a, int64_t 
   const T base_y = static_cast<T>(y * a.stride[0] + tap_y * a.dilation[0] - a.padding[0]);
   const T base_x = static_cast<T>(x * a.stride[1] + tap_x * a.dilation[1] - a.padding[1]);
   return {picture, between(base_y + offset_y, a.height), between(base_x + offset_x, a.width), mask};
+}
+
+// Of a position that counts through the batch.
+template <class T>
+YOLACT_HD DeformSample<T> deform_sample(const DeformConv2dArguments& a, int64_t position, int64_t tap,
+                                        int64_t offset_group) {
+  const int64_t plane = a.out_height * a.out_width, picture = position / plane, pixel = position - picture * plane;
+  const int64_t y = pixel / a.out_width, tap_y = tap / a.kernel[1];
+  return deform_sample<T>(a, picture, y, pixel - y * a.out_width, tap_y, tap - tap_y * a.kernel[1], offset_group);
 }
 
 namespace cpu {

@@ -143,6 +143,14 @@ YOLACT_INLINE Lanes sum_each(const Lanes (&terms)[kLanes]) {
   return fold<1>(c[0], c[1]);
 }
 
+// The sum of `count` values, a power of two, by halves; they are overwritten.
+template <class T>
+YOLACT_INLINE T sum_by_halves(T* values, int64_t count) {
+  for (int64_t half = count / 2; half > 0; half /= 2)
+    for (int64_t i = 0; i < half; ++i) values[i] += values[i + half];
+  return values[0];
+}
+
 // The sum of all terms, lane by lane, in the order of sum_each.
 template <class Lanes>
 YOLACT_INLINE Lanes sum_across(Lanes (&terms)[kLanes]) {

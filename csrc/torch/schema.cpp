@@ -33,6 +33,13 @@ YOLACT_STABLE_LIBRARY(YOLACT_LIBRARY, m) {
   m.def(
       "mask_loss_backward(Tensor loss_gradient, Tensor prototypes, Tensor coefficients, Tensor picture, Tensor truth,"
       " Tensor boxes, Tensor masks, *, float padding) -> (Tensor prototypes, Tensor coefficients)");
+  m.def(
+      "deform_conv2d(Tensor input, Tensor offset, Tensor weight, Tensor? bias, Tensor? mask, *, SymInt[2] stride,"
+      " SymInt[2] padding, SymInt[2] dilation, bool deterministic) -> Tensor");
+  m.def(
+      "deform_conv2d_backward(Tensor gradient, Tensor input, Tensor offset, Tensor weight, Tensor? mask, *,"
+      " SymInt[2] stride, SymInt[2] padding, SymInt[2] dilation, bool deterministic, bool[4] wanted)"
+      " -> (Tensor input, Tensor offset, Tensor weight, Tensor mask)");
   m.def("preprocess(Tensor pictures, SymInt[2] size, float[3] mean, float[3] std, *, bool round_to_uint8) -> Tensor");
   m.def("current_stream(int device) -> int");
 }

@@ -1,8 +1,9 @@
-"""The operators: YOLACT's postprocessing and mask loss on CPU and CUDA tensors, usable without the model."""
+"""YOLACT's postprocessing, mask loss and deformable convolution on CPU and CUDA tensors, usable without the model."""
 
 from yolact.ops.assemble_masks import assemble_masks
 from yolact.ops.assemble_run_lengths import assemble_run_lengths, prototypes_to_rles
 from yolact.ops.decode_run_lengths import decode_run_lengths
+from yolact.ops.deform_conv2d import deform_conv2d
 from yolact.ops.detect import detect
 from yolact.ops.encode_run_lengths import encode_run_lengths, masks_to_rles
 from yolact.ops.fast_nms import fast_nms
@@ -19,6 +20,7 @@ __all__ = [
     "assemble_masks",
     "assemble_run_lengths",
     "decode_run_lengths",
+    "deform_conv2d",
     "detect",
     "encode_run_lengths",
     "fast_nms",
