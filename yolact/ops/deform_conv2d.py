@@ -44,8 +44,9 @@ def deform_conv2d(
         dilation: pixels from tap to tap.
         mask: [B, G * kh * kw, h, w], the factors, of any floating dtype (float64 with float64); ones for None.
         deterministic: whether the input's gradient has the same bits at every run. None asks
-            `torch.are_deterministic_algorithms_enabled()`. On a CPU it always has; so have all other results where
-            torch's products do.
+            `torch.are_deterministic_algorithms_enabled()`. On a CPU it always has, with any number of threads. All
+            other results always have the bits that torch's products give them; of another number of threads those
+            may give the weight's gradient others.
 
     Returns:
         [B, O, h, w] of the input's dtype, in torch.channels_last. Half types are computed in float32 on a CPU; on a GPU
@@ -134,7 +135,7 @@ def check_shapes(
     taps, found = kernel[0] * kernel[1], offset.shape[1]
     if found < 1 or found % (2 * taps) or channels % (found // (2 * taps)):
         raise ValueError(
-            f"offset must have {2 * taps} channels for each of as many groups as divide {channels} channels, got {found}"
+            f"offset must have {2 * taps} channels for each of groups that divide the {channels} of input, got {found}"
         )
     if mask is not None:
         check_tensor(mask, "mask", (batch, found // 2, *positions), dtypes, like=input)
@@ -175,10 +176,9 @@ def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     of_input, of_offset, of_weight, of_bias, of_mask = ctx.needs_input_grad[:5]
     wanted = [of_input, of_offset, of_weight, of_mask]
     input, offset, weight, mask = (None,) * 4
+    gradient = gradient.contiguous(memory_format=torch.channels_last)
     if any(wanted):
-        gradients = torch.ops.yolact.deform_conv2d_backward(
-            gradient.contiguous(memory_format=torch.channels_last), *ctx.saved_tensors, **ctx.options, wanted=wanted
-        )
+        gradients = torch.ops.yolact.deform_conv2d_backward(gradient, *ctx.saved_tensors, **ctx.options, wanted=wanted)
         input, offset, weight, mask = (
             each if is_wanted else None for each, is_wanted in zip(gradients, wanted, strict=True)
         )

@@ -54,11 +54,11 @@ def bilinear(input: Tensor, y: Tensor, x: Tensor) -> Tensor:
     """Sample each group of channels at its positions [B, G, ...]; what lies outside the input is 0."""
     batch, groups = y.shape[:2]
     height, width = input.shape[2:]
-    # Farther than a pixel outside, all neighbours are: they lie in a border of zeros. A NaN stays, and samples NaN.
+    # Farther than a pixel outside, all neighbours are: in a border of zeros. There a NaN goes, and weighs NaN.
     y, x = y.clamp(-2, height), x.clamp(-2, width)
     top, left = y.detach().floor(), x.detach().floor()
     down, right = (y - top)[..., None], (x - left)[..., None]
-    top, left = (edge.nan_to_num().long() + 2 for edge in (top, left))
+    top, left = (edge.nan_to_num(-2).long() + 2 for edge in (top, left))
     bordered = F.pad(input, (2, 2, 2, 2)).unflatten(1, (groups, -1)).permute(0, 1, 3, 4, 2)
     ones = (1,) * (y.dim() - 2)
     b = torch.arange(batch, device=y.device).view(-1, 1, *ones)
