@@ -61,9 +61,9 @@ class Again:
 class Case:
     """One network, once as it runs on a CPU and once with everything recorded."""
 
-    def __init__(self, name: str = "yolact_lite0") -> None:
+    def __init__(self, name: str = "yolact_lite0", size: int = 64, **options: object) -> None:
         torch.manual_seed(0)
-        self.plain = yolact.Model(replace(get_config(name), size=64).with_num_classes(2)).eval()
+        self.plain = yolact.Model(replace(get_config(name), size=size, **options).with_num_classes(2)).eval()
         with torch.no_grad():  # masks with outlines of some length
             self.plain.prediction_layers[0].mask_layer.weight.mul_(100)
             self.plain.proto_net[-2].weight.mul_(100)
@@ -173,6 +173,30 @@ def test_options_are_part_of_what_is_recorded(case: Case) -> None:
     for options in ({}, {"max_detections": 3}, {"score_threshold": 0.34}, {"variances": (0.1, 0.1)}, {}):
         case.check([picture(n) for n in range(USES_BEFORE + 2)], **options)
     assert case.recorded == 4
+
+
+def test_scores_of_masks_are_recorded_with_the_rest() -> None:
+    """All rows go through the net there, on a CPU those that count; each score has a recording of its own."""
+    case = Case(size=256, mask_rescoring=True)
+    with torch.no_grad():
+        for model in (case.plain, case.model):
+            model.maskiou_net.maskiou_net[-2].bias.fill_(1.0)
+    pictures = [picture(n) for n in range(USES_BEFORE + 2)]
+    middle = case.plain.predict(pictures[0], score_threshold=0, max_detections=20)[0].box_scores.median().item()
+    for number, score in enumerate(("mask", "box"), 1):
+        found, expected = (
+            model.predict(pictures, score=score, score_threshold=middle, max_detections=20)
+            for model in (case.model, case.plain)
+        )
+        assert case.recorded == number
+        for one, other in zip(found, expected, strict=True):
+            assert 0 < len(one) < 20
+            assert one.rles == other.rles
+            assert one.on_host is not None
+            for name in ("scores", "box_scores", "mask_scores"):
+                torch.testing.assert_close(getattr(one, name), getattr(other, name), rtol=0, atol=1e-6)
+                assert torch.equal(getattr(one.on_host, name), getattr(one, name))
+            assert one[::-1].to_coco(1) == one.to_coco(1)[::-1]
 
 
 def test_precisions_are_recorded_apart(case: Case) -> None:

@@ -19,17 +19,20 @@ from yolact.engine.results import Sent
 NAMES = ("boxes", "scores", "labels", "coefficients", "relative_boxes", "prototypes", "masks")
 
 
-@pytest.fixture(params=["yolact_lite0", "yolact_resnet50", "mmdet_yolact_r50_1xb8-55e_coco"])
+@pytest.fixture(params=["yolact_lite0", "yolact_resnet50", "yolact_plus_resnet50", "mmdet_yolact_r50_1xb8-55e_coco"])
 def model(request: pytest.FixtureRequest, gpu: torch.device) -> yolact.Model:
     return create(request.param, gpu)
 
 
 def create(name: str, device: torch.device | str, seed: int = 0) -> yolact.Model:
     torch.manual_seed(seed)
-    made = yolact.Model(replace(get_config(name), size=160)).eval()
+    config = get_config(name)
+    made = yolact.Model(replace(config, size=256 if config.mask_rescoring else 160)).eval()
     with torch.no_grad():  # masks with outlines of some length
         made.prediction_layers[0].mask_layer.weight.mul_(30)
         made.proto_net[-2].weight.mul_(30)
+        if made.maskiou_net is not None:  # scores of masks that differ
+            made.maskiou_net.maskiou_net[-2].bias.fill_(0.5)
     return made.to(device)
 
 
@@ -93,6 +96,23 @@ def test_interleaved_results_stay(gpu: torch.device, records: list[Recording]) -
     assert len(records) == 2, "a second picture of a size does not capture again"
 
 
+@pytest.mark.parametrize("score", ["mask", "box"])
+def test_scores_of_masks_come_from_the_graph(gpu: torch.device, score: str, records: list[Recording]) -> None:
+    """On a GPU every row goes through the net, on a CPU those that count: the same scores of the same rows."""
+    model = create("yolact_plus_resnet50", gpu)
+    pictures = [picture(n) for n in range(USES_BEFORE + 2)]
+    options = {"score": score, "score_threshold": 0.0, "precision": "fp32"}
+    found = model.predict(pictures, **options)[-1]
+    assert len(records) == 1
+    assert found.on_host is not None
+    expected = create("yolact_plus_resnet50", "cpu").predict(pictures[-1], **options)[0]
+    for name in ("scores", "box_scores", "mask_scores"):
+        ranked, wanted = (getattr(one, name).cpu().sort().values for one in (found, expected))
+        torch.testing.assert_close(ranked, wanted, atol=2e-3, rtol=0)
+        assert torch.equal(getattr(found.on_host, name), getattr(found, name).cpu())
+    assert (found.scores.diff() <= 0).all()
+
+
 def test_run_lengths_come_from_the_graph(gpu: torch.device) -> None:
     model = create("yolact_lite0", gpu)
     found = model.predict([picture(n) for n in range(USES_BEFORE + 2)], score_threshold=0)[-1]
@@ -114,10 +134,13 @@ def test_pictures_on_the_gpu_stay_there(gpu: torch.device) -> None:
             torch.testing.assert_close(found.scores, model.predict(array)[0].scores, atol=2e-3, rtol=0)
 
 
+@pytest.mark.parametrize("name", ["yolact_lite0", "yolact_plus_resnet50"])
 @pytest.mark.parametrize("batch_size", [1, 2])
-def test_nothing_waits_but_for_the_end(gpu: torch.device, batch_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_waits_but_for_the_end(
+    gpu: torch.device, batch_size: int, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """From a picture in the GPU's memory to the end of the batch: torch's own check, and a device that is held up."""
-    model = create("yolact_lite0", gpu)
+    model = create(name, gpu)
     there = [torch.from_numpy(picture(n)).to(gpu) for n in range(2 * batch_size)]
     for _ in range(USES_BEFORE + 1):
         model.predict(there, batch_size=batch_size)
