@@ -16,8 +16,10 @@ import yolact
 from yolact import mask
 from yolact.cli import main
 from yolact.config import get_config
+from yolact.pictures import read_picture
 
-NAMES = ("yolact_base", "yolact_darknet53", "mmdet_yolact_r50_1xb8-55e_coco")
+PLUS = "yolact_plus_resnet50"
+NAMES = ("yolact_base", "yolact_darknet53", PLUS, "mmdet_yolact_r50_1xb8-55e_coco")
 SCORE = 1e-5  # scores closer than this may change places: deep nets add up in another order
 PIXEL = 1.0  # boxes: a truncated coordinate moves by one when a sum rounds otherwise
 IOU = 0.995  # masks: pixels whose interpolated probability is next to the threshold
@@ -76,7 +78,7 @@ def test_command_line_matches_golden(case: Any, tmp_path: Path) -> None:
     golden, weights, picture = case
     results = tmp_path / "results.json"
     command = ["predict", picture, "--weights", weights, "--config", golden["config"], "--score-threshold", "0"]
-    assert main([*map(str, command), "--json", str(results)]) == 0
+    assert main([*map(str, command), "--score", "box", "--json", str(results)]) == 0
     expected = golden["results"].get("per_class", golden["results"])
     check(json.loads(results.read_text()), expected, get_config(golden["config"]).category_ids)
 
@@ -87,3 +89,22 @@ def test_across_classes_matches_golden(case: Any) -> None:
     model = yolact.load(weights, config=golden["config"])
     (found,) = model.predict(picture, score_threshold=0, across_classes=True, max_detections=None)
     check(found.to_coco(1), golden["results"]["cross_class"], model.config.category_ids)
+
+
+@pytest.mark.parametrize("case", [PLUS], indirect=True)
+def test_scores_of_masks_match_golden(case: Any) -> None:
+    """Both scores of each detection, and the order of the masks', in which the original shows its results."""
+    golden, weights, path = case
+    model, picture = yolact.load(weights), read_picture(path)
+    with torch.no_grad():
+        raw = model.network("fp32")(model.preprocess([picture]))
+    ways = {"per_class": {}, "cross_class": {"across_classes": True, "max_detections": None}}
+    for way, options in ways.items():
+        expected = golden["results"][way]
+        detected = model.detect(raw, **options)
+        (by_box,), (by_mask,) = (model.instances([picture], raw, detected, 0.0, score) for score in ("box", None))
+        for name in ("box_scores", "mask_scores"):
+            torch.testing.assert_close(getattr(by_box, name), torch.tensor(expected[name]), atol=SCORE, rtol=0)
+        order = np.argsort(-np.array(expected["mask_scores"]), kind="stable")
+        ranked = {name: [expected[name][row] for row in order] for name in ("mask_scores", "classes", "boxes", "rles")}
+        check(by_mask.to_coco(1), {**ranked, "raw_scores": ranked["mask_scores"]}, model.config.category_ids)

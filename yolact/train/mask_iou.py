@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from yolact.models.mask_iou import MaskIoUNet
+from yolact.models.mask_iou import MaskIoUNet, inside_boxes
 from yolact.structures import RawOutputs
 from yolact.train.assignment import Assignment
 
@@ -41,16 +41,7 @@ def soft_masks(
     _, h, w, _ = prototypes.shape
     pairs = zip(coefficients, prototypes, strict=True)
     logits = torch.cat([rows @ planes.flatten(0, 1).T for rows, planes in pairs]).unflatten(1, (h, w))
-    inside = _within(boxes[:, 1::2], h)[:, :, None] & _within(boxes[:, ::2], w)[:, None, :]
+    lines, columns = inside_boxes(boxes, h, w)
+    inside = lines[:, :, None] & columns[:, None, :]
     # In place, so that of all that the masks need in training one copy is kept.
     return logits.masked_fill_(~inside, -torch.inf).sigmoid_()
-
-
-def _within(
-    edges: Tensor,  # [R, 2] fractions
-    length: int,
-) -> Tensor:  # [R, length] bool
-    """Which pixels of a row or a column lie between two edges, or a pixel beyond."""
-    low, high = (edges * length).sort(dim=1).values.split(1, dim=1)
-    pixel = torch.arange(length, device=edges.device)
-    return (pixel >= low - 1) & (pixel < high + 1)
