@@ -15,6 +15,7 @@ from yolact.cli._data import data
 from yolact.cli._evaluate import evaluate
 from yolact.cli._export import export
 from yolact.cli._look import look
+from yolact.cli._models import models
 from yolact.cli._options import FAULT
 from yolact.cli._predict import demo, predict
 from yolact.cli._report import report
@@ -42,7 +43,7 @@ def doctor() -> None:
     click.get_current_context().exit(main())
 
 
-for command in (demo, predict, evaluate, report, look, stability, train, export, data, bench):
+for command in (demo, predict, evaluate, report, look, stability, train, export, data, models, bench):
     cli.add_command(command)
 
 

@@ -29,6 +29,9 @@ weights = click.option(
     help="A file of weights, the original's, mmdetection's or ours, or the name of a bundled model.",
 )
 config = click.option("--config", metavar="NAME", help="The configuration, where the weights cannot tell it.")
+backbone = click.option(
+    "--backbone", metavar="NAME", help="Instead of the configuration's: another's, or timm/ and a network of timm's."
+)
 device = click.option("--device", default="auto", show_default=True, metavar="D", help="auto, cpu, cuda or cuda:N.")
 report_side = click.option(
     "--report-side",

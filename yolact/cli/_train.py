@@ -24,9 +24,7 @@ POSITIVE = click.FloatRange(0, min_open=True)
 @click.option(
     "--recipe", default="original", show_default=True, metavar="NAME", help="original, or small for few pictures."
 )
-@click.option(
-    "--backbone", metavar="NAME", help="Instead of the configuration's: another's, or timm/ and a network of timm's."
-)
+@options.backbone
 @click.option(
     "--weights",
     metavar="FILE",
