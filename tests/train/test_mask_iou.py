@@ -12,6 +12,7 @@ from torch import Tensor
 
 from yolact.config import get_config
 from yolact.models.mask_iou import MaskIoUNet
+from yolact.models.yolact import Yolact
 from yolact.structures import RawOutputs
 from yolact.train.assignment import Assignment, assign
 from yolact.train.losses import losses, term_names
@@ -131,6 +132,18 @@ def test_parts_of_a_batch_add_up_to_the_whole(net: MaskIoUNet) -> None:
         assignment = assign([targets()[b] for b in part], raw.priors, CONFIG, 5, generators(part))
         found = found + losses(answers, semantic[part], assignment, whole.totals, CONFIG.train, net)["mask_iou"]
     torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_every_class_of_a_new_net_can_learn(seed: int) -> None:
+    """A ReLU that gives 0 for whatever mask has no gradient: such a class would never have a score."""
+    torch.manual_seed(seed)
+    net = Yolact(CONFIG.with_num_classes(20)).maskiou_net
+    assert net is not None
+    masks = torch.stack([(planes @ torch.randn(4, 5)).sigmoid() for planes in outputs(3).prototypes])
+    predicted = net(masks.permute(0, 3, 1, 2).flatten(0, 1)[:, None])
+    assert (predicted > 0).any(0).all()
+    assert 0.5 < predicted.mean() < 1.5
 
 
 def test_half_precision_answers_are_taken_in_single(net: MaskIoUNet) -> None:

@@ -108,12 +108,18 @@ class Yolact(nn.Module):
         )
 
     def _initialise(self) -> None:
-        """Xavier outside the backbone."""
+        """Xavier outside the backbone.
+
+        A new mask-IoU net predicts IoUs of about 1, which leave scores as they are: from a bias of 0, the ReLU after it
+        begins at 0 for some of the classes, and may for ever stay there.
+        """
         for name, layer in self.named_modules():
             if isinstance(layer, nn.Conv2d) and not name.startswith("backbone."):
                 nn.init.xavier_uniform_(layer.weight)
                 if layer.bias is not None:
                     nn.init.zeros_(layer.bias)
+        if self.maskiou_net is not None:
+            nn.init.ones_(self.get_parameter("maskiou_net.maskiou_net.10.bias"))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         super()._apply(fn, recurse)
