@@ -121,12 +121,12 @@ def traced_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
     trace = onnx_file._network_graph
 
-    def network_graph(network: torch.nn.Module, images: torch.Tensor) -> Any:
+    def network_graph(network: torch.nn.Module, images: torch.Tensor, opset: int | None) -> Any:
         with torch.no_grad():
             made = b"".join(output.numpy().tobytes() for output in (images, *network(images)))
-        key = hashlib.sha256(made).digest()
+        key = hashlib.sha256(made).digest(), opset
         if key not in _GRAPHS:
-            _GRAPHS[key] = trace(network, images)
+            _GRAPHS[key] = trace(network, images, opset)
         return copy.deepcopy(_GRAPHS[key])
 
     monkeypatch.setattr(onnx_file, "_network_graph", network_graph)

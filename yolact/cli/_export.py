@@ -39,6 +39,11 @@ FRACTION = click.FloatRange(0, 1)
     help="Of a program or package; run-lengths by default.",
 )
 @options.number("--capacity", None, "Bytes of a mask's run lengths; 4096 by default.", high=1 << 24)
+@click.option(
+    "--opset",
+    type=click.Choice(["18", "19"]),
+    help="Of ONNX. Deformable convolutions are one operator in 19, their default, and many and slower in 18.",
+)
 @click.option("--check/--no-check", default=None, help="Run what was written beside the model. Where it can be, it is.")
 def export(
     output: Path,
@@ -53,6 +58,7 @@ def export(
     across_classes: bool,
     masks: str | None,
     capacity: int | None,
+    opset: str | None,
     check: bool | None,
 ) -> None:
     """Write a model to OUTPUT, to run without this package or without Python.
@@ -89,13 +95,15 @@ def export(
         name: value for name, value in (("masks", masks), ("capacity", capacity)) if value is not None
     }
     _refuse(form, detection if form == "onnx-network" else {})
-    _refuse(form, way if form.startswith("onnx") else {})
+    _refuse(form, way if form.startswith("onnx") else {"opset": opset} if opset else {})
     if masks in ("dense", "none") and capacity is not None:
         raise UserError(f"--capacity is of run lengths, and --masks is {masks}")
 
     model = load(weights, device, config)
     if form.startswith("onnx"):
-        checked = export_onnx(model, output, detections=form == "onnx", check=check, **detection)
+        checked = export_onnx(
+            model, output, detections=form == "onnx", opset=int(opset) if opset else None, check=check, **detection
+        )
     else:
         write = export_package if form == "package" else export_program
         checked = write(model, output, check=check is not False, **way, **detection)

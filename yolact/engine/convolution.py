@@ -19,7 +19,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from yolact.models.deformable import DeformableConv2d, offset_and_mask
 from yolact.models.efficientnet_lite import SamePadConv2d
-from yolact.ops.reference import deform_conv2d
+from yolact.ops import deform_conv2d
 
 # Batch sizes, or numbers of threads, that a convolution keeps reordered weights for: the batch size of full batches and
 # that of a stream's last one.

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from yolact import ops
+from yolact.export import deform_conv_onnx
 from yolact.export.check import Checked, made_up_pictures
 from yolact.export.description import check_target, detect_options, metadata, need_packages
 from yolact.export.detect_onnx import IR_VERSION, OPSET, detect_graph
@@ -26,12 +27,15 @@ from yolact.options import DetectOptions
 if TYPE_CHECKING:
     import onnx
 
+IR_VERSIONS = {OPSET: IR_VERSION, deform_conv_onnx.OPSET: 9}  # the form of the file that came with each opset
+
 
 def export_onnx(
     model: Yolact,
     path: str | os.PathLike[str],
     *,
     detections: bool = True,
+    opset: int | None = None,
     check: bool | None = None,
     **options: Any,
 ) -> Checked | None:
@@ -47,6 +51,8 @@ def export_onnx(
         detections: whether the outputs are boxes [B, D, 4] xyxy 0..1, label [B, D] int64, score [B, D], prior [B, D]
             int64, count [B] int64, coefficients [B, D, K] and prototypes [B, h, w, K]; else they are the fields of
             `RawOutputs`. Rows past the count hold label and prior -1, and zeros.
+        opset: of ONNX, 18 or 19; None is 19 for a network with deformable convolutions, else 18. In 19 they are
+            DeformConv; in 18 they are made of GatherND and arithmetic, which more runtimes have, and slower.
         check: whether ONNX Runtime runs the file beside the model; None where it is installed.
         options: of `ops.detect` other than the configuration's. Only Fast NMS can be written.
 
@@ -62,12 +68,14 @@ def export_onnx(
     target = check_target(path)
     if options and not detections:
         raise ValueError(f"without detections there is nothing that takes {', '.join(options)}")
+    if opset not in (None, *IR_VERSIONS):
+        raise ValueError(f"opset must be one of {', '.join(map(str, IR_VERSIONS))}, got {opset!r}")
     wanted = detect_options(model.config, options) if detections else None
     network = RawNetwork(model)
     images = _images(model, 3)
     raw = run_network(network, images)
     following = None if wanted is None else _detections(raw, wanted)
-    proto = _network_graph(network, images[:2])
+    proto = _network_graph(network, images[:2], opset)
     if following is not None:
         _append(proto, following)
     for name, value in metadata(model.config, wanted).items():
@@ -89,16 +97,21 @@ def _images(model: Yolact, batch: int) -> Tensor:  # [B, 3, S, S]
     return ops.preprocess(made_up_pictures(batch, size, size).to(model.priors.device), size, how.mean, how.std)
 
 
-def _network_graph(network: RawNetwork, images: Tensor) -> onnx.ModelProto:
-    batch = torch.export.Dim("batch")
+def _network_graph(network: RawNetwork, images: Tensor, opset: int | None) -> onnx.ModelProto:
+    batch = {"images": {0: torch.export.Dim("batch")}}
     with torch.no_grad(), _silence():
+        traced = torch.export.export(network, (images,), dynamic_shapes=batch)
+        deforms = deform_conv_onnx.deforms(traced)
+        opset = opset or (deform_conv_onnx.OPSET if deforms else OPSET)
+        has_operator = opset >= deform_conv_onnx.OPSET
         program = torch.onnx.export(
-            network,
+            traced if has_operator or not deforms else deform_conv_onnx.in_plain_torch(traced),
             (images,),
             input_names=["images"],
             output_names=list(RAW),
-            dynamic_shapes={"images": {0: batch}},
-            opset_version=OPSET,
+            dynamic_shapes=batch,
+            opset_version=opset,
+            custom_translation_table=deform_conv_onnx.translations() if has_operator else None,
             dynamo=True,
             verbose=False,
         )
@@ -108,7 +121,7 @@ def _network_graph(network: RawNetwork, images: Tensor) -> onnx.ModelProto:
     # The exporter's notes name files of this machine; the opset came with an older form of the file, which needs none.
     for part in (graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
         del part.metadata_props[:]
-    model.ir_version = IR_VERSION
+    model.ir_version = IR_VERSIONS[opset]
     return model
 
 

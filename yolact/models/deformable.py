@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from yolact.ops.reference import deform_conv2d
+from yolact.ops import deform_conv2d
 
 
 class DeformableConv2d(nn.Conv2d):
