@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from yolact import devices, doctor
+from yolact import devices, doctor, ops
 from yolact.devices import find_device, serves
 from yolact.errors import UserError
 
@@ -99,3 +99,17 @@ def test_doctor_tells_of_each_gpu(monkeypatch):
             "no", "GPU 1", "A, sm_90, 24 GiB; the operators were built for 80-real, and this GPU is an sm_90"
         ),
     ]
+
+
+def test_doctor_runs_the_deformable_convolution(monkeypatch):
+    def told() -> dict[str, doctor.Finding]:
+        return {found.subject: found for found in doctor.examine() if found.subject.startswith("deform_conv2d")}
+
+    assert set(told()) == {"deform_conv2d, cpu", "deform_conv2d, cuda"}
+    assert told()["deform_conv2d, cpu"].state == "ok"
+    monkeypatch.setattr(ops, "deform_conv2d", lambda input, offset, weight: input * weight)  # looks at no offset
+    wrong = told()["deform_conv2d, cpu"]
+    assert (wrong.state, wrong.detail) == ("bad", "computes [0.0, 1.0, 2.0, 3.0], not [1.0, 2.0, 1.0, 1.5]")
+    monkeypatch.delattr(ops, "deform_conv2d")
+    missing = told()["deform_conv2d, cpu"]
+    assert (missing.state, missing.detail.partition(":")[0]) == ("bad", "cannot be run")

@@ -92,6 +92,7 @@ def _examine_native() -> Iterator[Finding]:
             yield Finding(state, f"operators, {device}", f"{len(have)} of {len(names)}{missing if have else ''}")
     except Exception as error:
         yield Finding("bad", "operators", f"cannot be loaded: {error}")
+    yield from _examine_deform_conv2d()
     try:
         importlib.import_module("yolact.mask")
         yield Finding("ok", "yolact.mask", "loads")
@@ -105,6 +106,28 @@ def _examine_native() -> Iterator[Finding]:
         yield Finding("bad", "kernels, cpu", str(error))
     compilers = [found for name in ("cmake", "ninja", "c++", "nvcc") if (found := shutil.which(name))]
     yield Finding("ok", "build tools", ", ".join(compilers) or "none on the PATH (only needed to build)")
+
+
+def _examine_deform_conv2d() -> Iterator[Finding]:
+    """Run the operator that YOLACT++ stands and falls with on the CPU and on a GPU."""
+    for device in ("cpu", "cuda"):
+        subject = f"deform_conv2d, {device}"
+        try:
+            fault = importlib.import_module("yolact.devices").cuda_fault() if device == "cuda" else None
+            if fault:
+                yield Finding("no", subject, fault)
+                continue
+            import torch
+
+            deform_conv2d = importlib.import_module("yolact.ops").deform_conv2d
+            x = torch.arange(4.0, device=device).view(1, 1, 2, 2)
+            down = torch.tensor([0.5, 0.0], device=device).view(1, 2, 1, 1).expand(1, 2, 2, 2)  # half a pixel
+            found = deform_conv2d(x, down, torch.ones(1, 1, 1, 1, device=device)).flatten().tolist()
+            right = found == [1.0, 2.0, 1.0, 1.5]
+            detail = "runs: YOLACT++ does, too" if right else f"computes {found}, not [1.0, 2.0, 1.0, 1.5]"
+            yield Finding("ok" if right else "bad", subject, detail)
+        except Exception as error:
+            yield Finding("bad", subject, f"cannot be run: {error}")
 
 
 def main() -> int:

@@ -9,6 +9,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import networks
 import numpy as np
 import pytest
 import torch
@@ -108,6 +109,19 @@ def test_program_finds_what_predict_finds(model: Model, photo: np.ndarray, tmp_p
             counts = bytes(found["run_lengths"][row, : int(found["length"][row])].tolist())
             assert (mask.decode({"size": list(photo.shape[:2]), "counts": counts}) == masks[b, d].numpy()).all()
             assert (masks[b, d] != instances.masks[d]).float().mean() < 1e-3  # oneDNN adds up in another order
+
+
+def test_a_program_scores_masks_as_predict_does() -> None:
+    model = networks.create(size=256, mask_rescoring=True)
+    pictures = np.stack([networks.picture(seed) for seed in (0, 1)])
+    with torch.no_grad():
+        found = Pictures(model, model.config.detect, "none", None)(torch.from_numpy(pictures))
+    for b, expected in enumerate(model.predict(list(pictures), precision="fp32", score="box", score_threshold=0)):
+        assert expected.mask_scores is not None
+        assert 0 < len(expected) == found["count"][b]
+        # oneDNN adds up in another order, which the coefficients of a mask make more of.
+        torch.testing.assert_close(found["mask_score"][b, : len(expected)], expected.mask_scores, rtol=0, atol=1e-4)
+        assert not torch.equal(expected.mask_scores, expected.box_scores)
 
 
 def test_a_model_with_hooks_is_exported_as_it_is() -> None:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from yolact import ops
 from yolact.config import get_config
+from yolact.models.deformable import DeformableConv2d
 from yolact.models.head import PredictionHead
 from yolact.models.yolact import Yolact
 from yolact.predictor import Model
@@ -32,6 +33,9 @@ def stand_in(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         model = Model(get_config(config))
+        for module in model.modules():
+            if isinstance(module, DeformableConv2d):  # of which the offsets begin as 0; so they vary by a pixel
+                nn.init.kaiming_normal_(module.conv_offset_mask.weight)
     model.to(device).train()
     images = model.preprocess(pictures)
     for module in model.modules():

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from yolact import ops
 from yolact.engine.network import Network, is_plain, lean_network
+from yolact.engine.rescoring import lean_mask_iou, rescore
 from yolact.models.yolact import Yolact
 from yolact.options import DetectOptions
 from yolact.predictor import Model
@@ -43,8 +44,9 @@ class Pictures(nn.Module):
     """The whole way with our operators: pictures [B, H, W, 3] uint8 RGB to results, a dictionary of tensors.
 
     boxes [B, D, 4] float32 xyxy in pixels of the picture, label [B, D] int64 (-1 past the count), score [B, D],
-    count [B] int64; and, of rows b * D + d, run_lengths [B * D, capacity] uint8 (COCO's strings), length [B * D] and
-    needed [B * D] int64 (a row with needed > capacity has no string), or masks [B, D, H, W] bool.
+    count [B] int64; mask_score [B, D] of a network that scores masks, in the order of score; and, of rows b * D + d,
+    run_lengths [B * D, capacity] uint8 (COCO's strings), length [B * D] and needed [B * D] int64 (a row with
+    needed > capacity has no string), or masks [B, D, H, W] bool.
     """
 
     def __init__(self, model: Model, options: DetectOptions, masks: Masks, capacity: int | None) -> None:
@@ -52,6 +54,7 @@ class Pictures(nn.Module):
         self.network = inference_network(model)
         self.config, self.options = model.config, options
         self.masks, self.capacity = masks, capacity
+        self.mask_iou = None if model.maskiou_net is None else lean_mask_iou(model.maskiou_net)
         self.rows = model.rows  # a function, as the network is: what is no module gives no parameters
         self.eval()
 
@@ -64,6 +67,10 @@ class Pictures(nn.Module):
         sizes = torch.stack([images.new_full((batch,), side, dtype=torch.int64) for side in (height, width)], 1)
         rows = self.rows(raw, found, sizes, 0.0)  # [B, D] of everything, boxes in pixels
         results = {"boxes": rows.boxes, "label": rows.labels, "score": rows.scores, "count": rows.count}
+        if self.mask_iou is not None:
+            rescored = rescore(rows, self.mask_iou, "box", 0.0, ragged=False)
+            assert rescored.mask_scores is not None
+            results["mask_score"] = rescored.mask_scores
         parts = rows.prototypes, rows.coefficients, rows.relative_boxes
         if self.masks == "dense":
             results["masks"] = ops.assemble_masks(*parts, (height, width), count=rows.count)
