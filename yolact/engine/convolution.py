@@ -146,7 +146,7 @@ class DeformableConvolution:
     def __call__(self, x: Tensor, plus: Tensor | None = None) -> Tensor:
         g = self.geometry
         offset, mask = offset_and_mask(self.offset_mask(x))
-        x = deform_conv2d(x, offset, self.weight, self.bias, g.stride[0], g.padding[0], mask=mask)
+        x = deform_conv2d(x, offset, self.weight, self.bias, g.stride, g.padding, g.dilation, mask)
         return self.activation.in_place(x if plus is None else x.add_(plus))
 
 

@@ -25,7 +25,7 @@ class DeformableConv2d(nn.Conv2d):
         x: Tensor,  # [B, C, H, W]
     ) -> Tensor:  # [B, C', h, w]
         offset, mask = offset_and_mask(self.conv_offset_mask(x))
-        return deform_conv2d(x, offset, self.weight, self.bias, self.stride[0], padding=1, mask=mask)
+        return deform_conv2d(x, offset, self.weight, self.bias, self.stride, padding=1, mask=mask)
 
 
 def offset_and_mask(
