@@ -1,4 +1,5 @@
-// The half types as raw bits, widened and rounded without a branch, so that loops over them vectorise.
+// The half types as raw bits, widened and rounded without a branch, so that loops over them vectorise; on a GPU, whose
+// one instruction for float16 gives the same numbers, by that.
 #pragma once
 
 #include <cstdint>
@@ -24,6 +25,11 @@ YOLACT_HD float bfloat16_to_float(uint16_t bits) { return float_from_bits(static
 
 // Subnormal, infinite and NaN values included.
 YOLACT_HD float half_to_float(uint16_t bits) {
+#if defined(__CUDA_ARCH__)
+  float value;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
+  return value;
+#else
   const uint32_t sign = static_cast<uint32_t>(bits & 0x8000u) << 16;
   const uint32_t rest = static_cast<uint32_t>(bits & 0x7fffu) << 13;  // exponent and mantissa, in a float's places
   const uint32_t exponent = rest & (0x1fu << 23);
@@ -34,6 +40,7 @@ YOLACT_HD float half_to_float(uint16_t bits) {
   const uint32_t leading = (127u - 14u) << 23;
   const uint32_t subnormal = bits_of(float_from_bits(rest + leading) - float_from_bits(leading));
   return float_from_bits(sign | (exponent == 0 ? subnormal : exponent == (0x1fu << 23) ? special : normal));
+#endif
 }
 
 // Rounded to the nearest, ties to even, as torch does it; NaN stays NaN.
@@ -43,6 +50,11 @@ YOLACT_HD uint16_t float_to_bfloat16(float value) {
 }
 
 YOLACT_HD uint16_t float_to_half(float value) {
+#if defined(__CUDA_ARCH__)
+  uint16_t half;
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(half) : "f"(value));
+  return half;
+#else
   const uint32_t bits = bits_of(value), magnitude = bits & 0x7fffffffu;
   const uint32_t rebias = (127u - 15u) << 23;
   const uint32_t normal = (magnitude - rebias + 0xfffu + (magnitude >> 13 & 1u)) >> 13;
@@ -54,6 +66,7 @@ YOLACT_HD uint16_t float_to_half(float value) {
                            : value != value                  ? nan
                                                              : infinite;
   return static_cast<uint16_t>((bits >> 16 & 0x8000u) | rounded);
+#endif
 }
 
 enum class FloatType : int32_t { kFloat32, kFloat16, kBFloat16 };

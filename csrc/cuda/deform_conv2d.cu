@@ -15,6 +15,7 @@ namespace yolact::cuda {
 namespace {
 
 constexpr int kSamples = 32;  // of a block
+constexpr int kBlocks = 4;    // a multiprocessor: enough, so that threads have the registers for four loads at once
 
 template <class F>
 constexpr int kWide = 16 / sizeof(typename F::Stored);  // channels that a lane has at once
@@ -45,7 +46,7 @@ __device__ __forceinline__ void write_columns(const Samples& samples, const Spli
 }
 
 template <class F>
-__global__ void __launch_bounds__(kThreads) columns_kernel(Samples samples, Split split, void* columns) {
+__global__ void __launch_bounds__(kThreads, kBlocks) columns_kernel(Samples samples, Split split, void* columns) {
   SHARED(Corners<typename F::Real>, corners, kSamples);
   const uint32_t offset_groups = static_cast<uint32_t>(samples.a.offset_groups);
   const int64_t offset_group = blockIdx.x / split.slices % offset_groups;

@@ -119,30 +119,30 @@ __device__ __forceinline__ Corners<Real> corners_of(const Samples& samples, int6
   return corners;
 }
 
-// A lane's channels of a column, or of a neighbour that is inside; zeros where it is not.
+// A lane's channels of a column or of a neighbour.
 template <class F, int kWidth>
-__device__ __forceinline__ Piece<typename F::Stored, kWidth> load_channels(const typename F::Stored* from,
-                                                                           bool is_inside) {
-  using Stored = typename F::Stored;
-  Piece<Stored, kWidth> piece{};
-  if (is_inside) piece = *reinterpret_cast<const Piece<Stored, kWidth>*>(from);
-  return piece;
+__device__ __forceinline__ Piece<typename F::Stored, kWidth> load_channels(const typename F::Stored* from) {
+  return *reinterpret_cast<const Piece<typename F::Stored, kWidth>*>(from);
 }
 
-// Of all four neighbours: no load waits for another. `channel` is the lane's first.
+// Of all four neighbours, zeros of those outside: in their place the picture's first pixel is loaded, so that there is
+// no branch and no load waits for another. `channel` is the lane's first.
 template <class F, int kWidth>
 __device__ __forceinline__ void load_neighbours(const DeformConv2dArguments& a,
                                                 const Corners<typename F::Real>& corners, int64_t channel,
                                                 typename F::Real (&values)[4][kWidth]) {
-  const typename F::Stored* from = static_cast<const typename F::Stored*>(a.input) + corners.pixel + channel;
+  using Real = typename F::Real;
+  const typename F::Stored* first = static_cast<const typename F::Stored*>(a.input) + channel;
   Piece<typename F::Stored, kWidth> pieces[4];
   UNROLL
-  for (int i = 0; i < 4; ++i)
-    pieces[i] = load_channels<F, kWidth>(from + (i / 2 * a.width + i % 2) * a.channels, corners.inside >> i & 1);
+  for (int i = 0; i < 4; ++i) {
+    const int64_t pixel = corners.pixel + (i / 2 * a.width + i % 2) * a.channels;
+    pieces[i] = load_channels<F, kWidth>(first + (corners.inside >> i & 1 ? pixel : 0));
+  }
   UNROLL
   for (int i = 0; i < 4; ++i) {
     UNROLL
-    for (int k = 0; k < kWidth; ++k) values[i][k] = F::load(pieces[i].element[k]);
+    for (int k = 0; k < kWidth; ++k) values[i][k] = corners.inside >> i & 1 ? F::load(pieces[i].element[k]) : Real{0};
   }
 }
 

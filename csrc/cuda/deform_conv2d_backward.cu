@@ -44,7 +44,7 @@ __device__ __forceinline__ void add_channels(const Samples& samples, const Split
   const int64_t first = offset_group * of_an_offset_group, end = first + of_an_offset_group;
   const auto* gradients = static_cast<const typename F::Stored*>(column_gradient) + sample * of_a_group;
   for (int64_t channel = first + threadIdx.x % split.lanes * kWidth; channel < end; channel += split.lanes * kWidth) {
-    const auto piece = load_channels<F, kWidth>(gradients + samples.column(channel), true);
+    const auto piece = load_channels<F, kWidth>(gradients + samples.column(channel));
     Real gradient[kWidth], values[4][kWidth];
     UNROLL
     for (int k = 0; k < kWidth; ++k) gradient[k] = F::load(piece.element[k]);
@@ -126,7 +126,7 @@ struct Touch {
 // Adds what a list of touches has for the warp's row of the tile, in the list's order.
 template <class F, int kWidth>
 __device__ __forceinline__ void add_touches(Shared<Touch<typename F::Real>> touches, int32_t count,
-                                            const typename F::Stored* gradients, int64_t of_a_group, bool has_channel,
+                                            const typename F::Stored* gradients, int64_t of_a_group,
                                             typename F::Real (&sums)[kColumns][kWidth]) {
   using Real = typename F::Real;
   const int32_t row = static_cast<int32_t>(threadIdx.x / kWarp), lane = static_cast<int32_t>(threadIdx.x % kWarp);
@@ -143,12 +143,8 @@ __device__ __forceinline__ void add_touches(Shared<Touch<typename F::Real>> touc
       UNROLL
       for (int i = 0; i < kLoads; ++i, met &= met - 1) {
         index[i] = __ffs(static_cast<int>(met)) - 1;
-        int64_t sample = 0;
-        if (index[i] >= 0) {
-          const Touch<Real> touch = touches[begin + index[i]];
-          sample = touch.sample;
-        }
-        gradient[i] = load_channels<F, kWidth>(gradients + sample * of_a_group, has_channel && index[i] >= 0);
+        const Touch<Real> touch = touches[begin + (index[i] < 0 ? 0 : index[i])];
+        gradient[i] = load_channels<F, kWidth>(gradients + touch.sample * of_a_group);
       }
       UNROLL
       for (int i = 0; i < kLoads; ++i) {
@@ -205,7 +201,7 @@ __device__ __forceinline__ void gather(const Samples& samples, const void* colum
     const int32_t place = block_exclusive_sum<kGatherThreads>(static_cast<int32_t>(is_met), &count);
     if (is_met) touches[place] = touch;
     __syncthreads();  // the next sum's barriers keep what is read now from being overwritten
-    add_touches<F>(touches, count, gradients, of_a_group, has_channel, sums);
+    add_touches<F>(touches, count, gradients, of_a_group, sums);
   }
 
   const int64_t y = top + threadIdx.x / kWarp;
