@@ -53,7 +53,7 @@ class DeformConv2dCase {
     a.mask_type = below(2) ? a.type : FloatType::kFloat32;
 
     const int64_t positions = a.batch * a.out_height * a.out_width;
-    count = below(3) ? 1 + below(positions) : positions;
+    count = wanted == nullptr && below(3) ? 1 + below(positions) : positions;
     first = below(positions - count + 1);
     a.input = numbers(a.batch * a.height * a.width * a.channels, a.type, [&] { return value(3); });
     column_gradient = numbers(count * taps() * a.channels, a.type, [&] { return value(2); });
@@ -184,11 +184,11 @@ class DeformConv2dCase {
     const int64_t groups = among({1, 1, 2, 3}), offset_groups = among({1, 1, 2, 3});
     DeformConv2dShape s{};
     s.batch = 1 + below(2);
-    s.height = among({1, 2, 5, 18});
-    s.width = among({1, 3, 4, 10});
+    s.height = among({1, 2, 5});
+    s.width = among({1, 3, 6});
     s.groups = groups;
     s.offset_groups = offset_groups;
-    s.channels = groups * offset_groups * among({1, 3, 4, 8, 8, 12, 40});
+    s.channels = groups * offset_groups * among({1, 3, 4, 8, 8, 12, 32});
     for (int i = 0; i < 2; ++i) {
       s.kernel[i] = among({1, 2, 3, 3, 3});
       s.stride[i] = 1 + below(2);
