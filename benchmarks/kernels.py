@@ -18,11 +18,12 @@ from typing import Any
 
 import torch
 
-from benchmarks import cpu_jobs, cuda_jobs, cuda_mask_jobs, cuda_timing
+from benchmarks import cpu_jobs, cuda_jobs, cuda_mask_jobs, cuda_timing, rescoring_jobs
 from benchmarks.gpu_report import best_of
 from yolact.bench.machine import machine
 from yolact.bench.timing import Timing, compare
 
+CPU_JOBS: dict[str, Callable[[], Any]] = {**cpu_jobs.JOBS, "rescore": rescoring_jobs.on_cpu}
 CUDA_JOBS: dict[str, Callable[[torch.device, cuda_jobs.Sizes], Any]] = {
     "detect": cuda_jobs.detect,
     "fast_nms": cuda_jobs.fast_nms,
@@ -33,6 +34,7 @@ CUDA_JOBS: dict[str, Callable[[torch.device, cuda_jobs.Sizes], Any]] = {
     "decode_run_lengths": cuda_mask_jobs.decode_run_lengths,
     "preprocess": cuda_jobs.preprocess,
     "postprocess": cuda_mask_jobs.postprocess,
+    "rescore": rescoring_jobs.on_gpu,
 }
 
 
@@ -61,8 +63,8 @@ def gpu(device: torch.device) -> dict[str, Any]:
 def on_cpu(options: argparse.Namespace) -> dict[str, Any]:
     """Run the CPU's jobs with each number of threads."""
     rows = []
-    for operator in options.operators or cpu_jobs.JOBS:
-        for job in cpu_jobs.JOBS[operator]():
+    for operator in options.operators or CPU_JOBS:
+        for job in CPU_JOBS[operator]():
             job.check()
             for threads in options.threads:
                 timings = compare(job.contenders, seconds=options.seconds, threads=threads)
@@ -150,9 +152,7 @@ def write(results: dict[str, Any], path: Path | None) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "operators", nargs="*", metavar="OPERATOR", help=f"of {', '.join(cpu_jobs.JOBS)}; all by default"
-    )
+    parser.add_argument("operators", nargs="*", metavar="OPERATOR", help=f"of {', '.join(CPU_JOBS)}; all by default")
     parser.add_argument(
         "--device", choices=("cpu", "cuda", "toy"), default="cpu", help="toy: the GPU's jobs, tiny and on the CPU"
     )
@@ -161,7 +161,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60.0, help="on a GPU for all, after which jobs fail")
     parser.add_argument("--json", type=Path, help="where to write the results")
     options = parser.parse_args()
-    unknown = set(options.operators) - set(cpu_jobs.JOBS if options.device == "cpu" else CUDA_JOBS)
+    unknown = set(options.operators) - set(CPU_JOBS if options.device == "cpu" else CUDA_JOBS)
     if unknown:
         parser.error(f"no such operator: {', '.join(sorted(unknown))}")
     if options.device == "cuda" and not torch.cuda.is_available():

@@ -13,7 +13,7 @@ import pytest
 import torch
 from conftest import ROOT
 
-from benchmarks import cuda_timing, gpu_report, growth, mask_loss, readme, training
+from benchmarks import cuda_timing, gpu_report, growth, mask_loss, readme, rescoring_jobs, training
 from yolact.bench.contenders import STAGES
 
 SCRIPT = ROOT / "benchmarks" / "gpu.sh"
@@ -39,7 +39,8 @@ def test_the_script_for_a_gpu_runs_dry(dry_run):
     assert results["parts"]["memcheck"]["message"] == "not run: compute-sanitizer is not installed"
     assert "none: toy sizes" in results["gpu"]["name"]
     assert results["failed"] == []
-    for operator in ("detect", "fast_nms", "assemble_masks", "prototypes_to_rles", "encode", "decode", "preprocess"):
+    jobs = ("detect", "fast_nms", "assemble_masks", "prototypes_to_rles", "encode", "decode", "preprocess", "scores of")
+    for operator in jobs:
         assert any(row["job"].startswith(operator) for row in results["milliseconds"])
         assert f"\n{operator}" in told
     for row in results["milliseconds"]:
@@ -125,6 +126,12 @@ def test_training_is_measured_against_the_same_losses():
     wrong = {**contenders, "plain torch": lambda: {**contenders["yolact"](), "mask": torch.tensor(0.0)}}
     with pytest.raises(AssertionError):
         bench.check(wrong)
+
+
+def test_the_scores_of_masks_that_are_timed_agree(monkeypatch):
+    monkeypatch.setattr(rescoring_jobs, "COUNTS", (1, 3))
+    for job in rescoring_jobs.on_cpu():
+        job.check()
 
 
 def test_the_mask_losses_that_are_timed_agree():

@@ -155,7 +155,7 @@ def test_ragged_looks_at_rows_that_count_alone() -> None:
 def test_many_are_looked_at_in_turns(ragged: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = made_up(detections=11)
     expected = rescore(rows, areas, "mask", 0.0, ragged=ragged)
-    monkeypatch.setattr(rescoring, "_TOGETHER", 4)
+    monkeypatch.setattr(rescoring, "_TOGETHER", {ragged: 4})
     found = rescore(rows, areas, "mask", 0.0, ragged=ragged)
     for b, count in enumerate(rows.count.tolist()):
         torch.testing.assert_close(found.scores[b, :count], expected.scores[b, :count], rtol=0, atol=ROUNDING)

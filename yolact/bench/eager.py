@@ -57,6 +57,16 @@ def eager_masks(
     size: tuple[int, int],
 ) -> Tensor:  # [N, H, W] bool
     """Masks as the original makes them, in eager torch: all prototypes for each, cut by the box, stretched whole."""
+    masks = eager_soft_masks(prototypes, coefficients, boxes)
+    return F.interpolate(masks[None], size, mode="bilinear", align_corners=False)[0].gt(0.5)
+
+
+def eager_soft_masks(
+    prototypes: Tensor,  # [h, w, K]
+    coefficients: Tensor,  # [N, K]
+    boxes: Tensor,  # [N, 4] xyxy, fractions of the picture
+) -> Tensor:  # [N, h, w]
+    """The same before they are stretched: probabilities."""
     height, width, _ = prototypes.shape
     masks = (prototypes @ coefficients.T).sigmoid()  # [h, w, N]
     x0, y0, x1, y1 = boxes.unbind(1)
@@ -64,8 +74,7 @@ def eager_masks(
     row = torch.arange(height, device=boxes.device)[:, None, None]
     inside = (column >= (x0 * width - 1).clamp(min=0)) & (column < (x1 * width + 1).clamp(max=width))
     inside = inside & (row >= (y0 * height - 1).clamp(min=0)) & (row < (y1 * height + 1).clamp(max=height))
-    masks = (masks * inside.to(masks.dtype)).permute(2, 0, 1).contiguous()
-    return F.interpolate(masks[None], size, mode="bilinear", align_corners=False)[0].gt(0.5)
+    return (masks * inside.to(masks.dtype)).permute(2, 0, 1).contiguous()
 
 
 def eager_preprocess(
