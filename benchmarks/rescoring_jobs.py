@@ -14,7 +14,7 @@ from torch import Tensor
 
 from benchmarks import cpu_jobs, cuda_jobs, inputs
 from benchmarks.cuda_timing import Contender, InputSet
-from yolact.bench.eager import eager_soft_masks
+from yolact.bench.eager import eager_rescore
 from yolact.engine.rescoring import MaskIoU, lean_mask_iou, rescore
 from yolact.models.mask_iou import SMALLEST, MaskIoUNet
 from yolact.structures import Rows
@@ -51,12 +51,8 @@ def ours(
 def original(
     net: MaskIoUNet, scores: Tensor, labels: Tensor, boxes: Tensor, coefficients: Tensor, maps: Tensor
 ) -> Tensor:  # [B, D]
-    """As the original has it, picture by picture; the order is left to who shows them."""
-    rescored = []
-    for score, label, box, rows, prototypes in zip(scores, labels, boxes, coefficients, maps, strict=True):
-        ious = net(eager_soft_masks(prototypes, rows, box)[:, None])  # [n, C]
-        rescored.append(score * ious.gather(1, label[:, None])[:, 0])
-    return torch.stack(rescored)
+    """As the original has it, picture by picture."""
+    return torch.stack([eager_rescore(net, *p) for p in zip(maps, coefficients, boxes, labels, scores, strict=True)])
 
 
 def contenders(net: MaskIoUNet, ragged: bool) -> tuple[dict[str, Way], Callable[..., None]]:

@@ -69,6 +69,18 @@ def test_contenders_agree_and_every_stage_is_timed(model: Model, paths: list[Pat
     assert ours.instances == pytest.approx(eager.instances, abs=1)
 
 
+def test_contenders_agree_on_scores_of_masks(model: Model, paths: list[Path]) -> None:
+    pytest.importorskip("pycocotools")
+    rescoring = Model(replace(model.config, mask_rescoring=True)).eval()
+    rescoring.load_state_dict(model.state_dict(), strict=False)
+    lineup = {"yolact": lambda: contenders.ours(rescoring), "eager torch": lambda: contenders.eager_torch(rescoring)}
+    with torch.no_grad():
+        (ours, eager), left_out = measure(lineup, paths, CPU, seconds=0, threads=1)
+    assert left_out == []
+    assert eager.agreement > 0.97
+    assert ours.instances > 1
+
+
 def test_everybody_is_timed_alike(tmp_path: Path) -> None:
     calls = []
 

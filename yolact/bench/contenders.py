@@ -122,6 +122,10 @@ def original(name: str, model: Yolact, network: Network, ready: float = 0.0) -> 
         for size, prototypes, (boxes, labels, scores, coefficients) in zip(*given, strict=True):
             keep = scores > SCORE_THRESHOLD
             boxes, labels, scores, coefficients = boxes[keep], labels[keep], scores[keep], coefficients[keep]
+            if model.maskiou_net is not None and len(scores):
+                scores = eager.eager_rescore(model.maskiou_net, prototypes, coefficients, boxes, labels, scores)
+                keep = scores > SCORE_THRESHOLD
+                boxes, labels, scores, coefficients = boxes[keep], labels[keep], scores[keep], coefficients[keep]
             rles = []
             if len(scores):
                 dense = eager.eager_masks(prototypes, coefficients, boxes, size)

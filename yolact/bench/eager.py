@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from yolact.models.mask_iou import MaskIoUNet
+
 
 def eager_detect(
     box_deltas: Tensor,  # [B, P, 4]
@@ -75,6 +77,19 @@ def eager_soft_masks(
     inside = (column >= (x0 * width - 1).clamp(min=0)) & (column < (x1 * width + 1).clamp(max=width))
     inside = inside & (row >= (y0 * height - 1).clamp(min=0)) & (row < (y1 * height + 1).clamp(max=height))
     return (masks * inside.to(masks.dtype)).permute(2, 0, 1).contiguous()
+
+
+def eager_rescore(
+    net: MaskIoUNet,
+    prototypes: Tensor,  # [h, w, K]
+    coefficients: Tensor,  # [N, K]
+    boxes: Tensor,  # [N, 4] xyxy, fractions of the picture
+    labels: Tensor,  # [N]
+    scores: Tensor,  # [N]
+) -> Tensor:  # [N]
+    """Scores of masks as the original has them; the order is left to who shows them."""
+    ious = net(eager_soft_masks(prototypes, coefficients, boxes)[:, None])  # [N, C]
+    return scores * ious.gather(1, labels[:, None])[:, 0]
 
 
 def eager_preprocess(
