@@ -24,7 +24,7 @@ def create(
     random = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
     config = get_config(name)
-    rescoring = config.mask_rescoring if mask_rescoring is None else mask_rescoring
+    rescoring = config.mask_rescoring and size >= 249 if mask_rescoring is None else mask_rescoring
     model = yolact.Model(replace(config, size=size, mask_rescoring=rescoring).with_num_classes(2))
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):

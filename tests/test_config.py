@@ -163,6 +163,7 @@ def test_other_classes() -> None:
         (lambda: DeformableOptions(layers=(0, 4, -6, 3)), r"layers must hold .* at least 0, .*, got \(0, 4, -6, 3\)"),
         (lambda: DeformableOptions(layers=(0, 4, 6, 3), interval=0), "interval must be .* at least 1, got 0"),
         (lambda: replace(get_config("yolact_darknet53"), deformable=DEFORMABLE), "deformable: of ResNets .*darknet53"),
+        (lambda: replace(get_config("yolact_plus_base"), size=248), "size must be at least 249 for masks .*, got 248"),
         (lambda: AnchorOptions(aspect_ratios=()), r"aspect_ratios must hold positive numbers, got \(\)"),
         (lambda: Config("mine", "resnet50", anchors=AnchorOptions(scales=(24,))), "anchors.scales: 5 levels .*24"),
     ],

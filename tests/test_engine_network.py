@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import yolact
 from yolact.engine import convolution, engine, network
+from yolact.models.deformable import DeformableConv2d, offset_and_mask
 
 NETWORKS = [
     "yolact_lite0",
@@ -37,6 +38,23 @@ def test_network_matches_the_models_own(name: str, fused: bool, monkeypatch: pyt
             before = given.clone()
             assert distance(lean(given), model(given)) < ROUNDING
             assert torch.equal(given, before)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 0.02), (torch.float16, 0.003)])  # 8 and 11 bits
+def test_a_deformable_convolution_in_half_precision(dtype: torch.dtype, tolerance: float) -> None:
+    torch.manual_seed(0)
+    conv, norm = DeformableConv2d(16, 24, stride=2), nn.BatchNorm2d(24).eval()
+    nn.init.normal_(conv.conv_offset_mask.weight, std=0.1)
+    x = images(2)[:, :1] * torch.randn(16, 1, 1)
+    offset_mask = convolution.PlainConvolution(conv.conv_offset_mask, dtype=dtype)
+    half = convolution.DeformableConvolution(conv, norm, convolution.RELU, dtype=dtype, offset_mask=offset_mask)
+    with torch.no_grad():
+        offset, _ = offset_and_mask(conv.conv_offset_mask(x))
+        expected, found = nn.functional.relu(norm(conv(x))), half(x.to(dtype))
+    assert offset.abs().max() > 1
+    assert found.dtype == dtype
+    # Where neighbours differ much, the worst sample is off by more than the mean one.
+    assert (found.float() - expected).square().mean().sqrt() < tolerance * expected.square().mean().sqrt()
 
 
 def test_weights_are_reordered_once_for_a_batch_size(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,6 +52,8 @@ class Config:
                 raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
         if self.deformable is not None and not self.backbone.startswith("resnet"):
             raise ValueError(f"deformable: of ResNets alone, got {self.deformable} for {self.backbone}")
+        if self.mask_rescoring and 2 * self.feature_sizes[0] < 63:  # what the net's five convolutions leave a pixel of
+            raise ValueError(f"size must be at least 249 for masks to be scored, got {self.size}")
         if len(self.class_names) != len(self.category_ids) or not self.class_names:
             raise ValueError(
                 f"class_names and category_ids: one of each a class is needed, got {len(self.class_names)} "

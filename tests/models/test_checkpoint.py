@@ -143,7 +143,7 @@ def test_another_number_of_classes_transfers_everything_else(model: Yolact, tmp_
 
 
 def test_another_number_of_classes_leaves_the_mask_ious_of_classes(tmp_path: Path) -> None:
-    rescoring = Yolact(replace(SMALL, mask_rescoring=True))
+    rescoring = Yolact(replace(SMALL, size=256, mask_rescoring=True))
     save_checkpoint(tmp_path / "two.pth", rescoring)
     checkpoint = read_checkpoint(tmp_path / "two.pth")
     assert choose_config(checkpoint).mask_rescoring

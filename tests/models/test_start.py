@@ -65,7 +65,7 @@ def test_a_resnet_for_imagenet_becomes_the_backbone(
 
 
 def test_deformable_convolutions_start_from_the_plain_ones(torchvision: dict[str, Tensor], tmp_path: Path) -> None:
-    model = Yolact(replace(get_config("yolact_plus_resnet50"), size=64))
+    model = Yolact(replace(get_config("yolact_plus_resnet50"), size=64, mask_rescoring=False))
     start_from(model, saved(tmp_path / "r50.pth", torchvision))
     conv = model.backbone.layers[2][5].conv2
     assert torch.equal(conv.weight, torchvision["layer3.5.conv2.weight"])
