@@ -65,7 +65,7 @@ test-python: $(PYTEST_NEEDS)  ## pytest
 build-simt: $(STAMPS)/dev  ## the CUDA kernels for the CPU, as operators, for the tests
 	$(PYTHON) -m cmake -S . -B $(SIMT) -DYOLACT_SIMT=ON -DYOLACT_WERROR=ON -DYOLACT_TORCH_DIR=$(TORCH_DIR) \
 	  -DYOLACT_OUTPUT_DIR=$(CURDIR)/$(SIMT)/lib
-	$(PYTHON) -m cmake --build $(SIMT) --parallel $(JOBS)
+	$(PYTHON) -m cmake --build $(SIMT) --parallel $(JOBS) --target _simt
 
 wheel: $(WHEEL)/installed  ## the sdist and its wheel with CUDA kernels for every architecture, into dist/; what each kernel uses
 	$(PYTHON) -m tools.kernel_table $(WHEEL)/yolact/_C.so

@@ -16,11 +16,14 @@ std::string others(const Users& users, unsigned thread) {
 }  // namespace
 
 SharedMemory::SharedMemory(unsigned threads, size_t dynamic_bytes)
-    : warps_((threads + warpSize - 1) / warpSize), dynamic_("dynamic_shared", dynamic_bytes), bytes_(dynamic_bytes) {}
+    : warps_((threads + warpSize - 1) / warpSize),
+      dynamic_("dynamic_shared", 1, dynamic_bytes),
+      bytes_(dynamic_bytes) {}
 
-SharedArray& SharedMemory::array(const void* site, const char* name, size_t bytes) {
-  const auto [entry, is_new] = arrays_.try_emplace(site, name, bytes);
-  if (is_new && (bytes_ += bytes) > kMaxBytes) fail("has " + std::to_string(bytes_) + " bytes of shared memory");
+SharedArray& SharedMemory::array(const void* site, const char* name, size_t element, size_t count) {
+  const auto [entry, is_new] = arrays_.try_emplace(site, name, element, count);
+  if (is_new && (bytes_ += element * count) > kMaxBytes)
+    fail("has " + std::to_string(bytes_) + " bytes of shared memory");
   return entry->second;
 }
 
@@ -63,12 +66,14 @@ unsigned char* SharedMemory::access(SharedArray& array, ptrdiff_t index, size_t 
     const char* verb = kind == Access::kRead ? "reads " : kind == Access::kWrite ? "writes " : "updates ";
     fail(verb + array.name + "[" + std::to_string(index) + "], " + what);
   };
-  const size_t elements = array.data.size() / size, offset = static_cast<size_t>(index) * size;
+  const size_t parts = size == array.element ? 1 : size / array.element;  // of an element of dynamic shared memory
+  const size_t elements = parts == 1 ? array.read.size() : array.read.size() / parts;
   if (static_cast<size_t>(index) >= elements) complain("but it has " + std::to_string(elements) + " elements");
   const auto wait_for = [&](const Users& users, const char* what) {
     if (!are_over(users, thread)) complain("which " + others(users, thread) + what + " with no barrier between");
   };
-  for (size_t i = offset; i < offset + size; ++i) {
+  const size_t begin = static_cast<size_t>(index) * parts;
+  for (size_t i = begin; i < begin + parts; ++i) {
     Users &written = array.written[i], &updated = array.updated[i], &read = array.read[i];
     if (kind != Access::kWrite && written.time < block_began_) complain("which no thread has written");
     wait_for(written, "written");
@@ -76,7 +81,7 @@ unsigned char* SharedMemory::access(SharedArray& array, ptrdiff_t index, size_t 
     if (kind != Access::kRead) wait_for(read, "read");
     join(kind == Access::kRead ? read : kind == Access::kWrite ? written : updated, thread);
   }
-  return array.data.data() + offset;
+  return array.data.data() + begin * array.element;
 }
 
 }  // namespace simt

@@ -1,4 +1,4 @@
-// A block's shared memory, and who has touched which byte of it when: what finds races for certain. A GPU's threads run
+// A block's shared memory, and who has touched which part of it when: what finds races for certain. A GPU's threads run
 // in no order but what barriers make, so two threads at the same byte, one of them to write, with none between is a
 // fault even where this run's order gives the right result.
 #pragma once
@@ -13,7 +13,7 @@
 
 namespace simt {
 
-// The threads that have touched a byte and may not have been waited for by all. Time counts barriers and __syncwarps.
+// The threads that have touched an element and may not all have been waited for. Time counts barriers and __syncwarps.
 struct Users {
   uint32_t time = 0;   // of the first of them; what none has touched, at 0
   uint32_t lanes = 0;  // of `warp`, which the first is of
@@ -23,11 +23,13 @@ struct Users {
 
 class SharedArray {
  public:
-  SharedArray(const char* name, size_t bytes) : name(name), data(bytes), written(bytes), updated(bytes), read(bytes) {}
+  SharedArray(const char* name, size_t element, size_t count)
+      : name(name), element(element), data(element * count), written(count), updated(count), read(count) {}
 
   const std::string name;
+  const size_t element;  // bytes that are only touched together
   std::vector<unsigned char> data;
-  std::vector<Users> written, updated, read;  // a byte each; updated by atomics, which race with all but atomics
+  std::vector<Users> written, updated, read;  // an element each; updated by atomics, which race with all but atomics
 };
 
 class SharedMemory {
@@ -36,7 +38,7 @@ class SharedMemory {
 
   SharedMemory(unsigned threads, size_t dynamic_bytes);
 
-  SharedArray& array(const void* site, const char* name, size_t bytes);
+  SharedArray& array(const void* site, const char* name, size_t element, size_t count);
   SharedArray& dynamic() { return dynamic_; }
 
   // What makes an order: nothing of an earlier block is left; the block's threads have met; lanes of a warp have.

@@ -49,6 +49,7 @@ struct Thread {
   explicit Thread(void (*body)()) : fiber(body) {}
 
   Fiber fiber;
+  dim3 index;  // in its block
   bool is_done = false;
   Meeting* waits = nullptr;
   uint64_t since = 0;  // waits->held at the arrival
@@ -85,8 +86,7 @@ class Block {
   static void run_bodies();
   [[noreturn]] void report_stuck() const;
   bool meet(Meeting& meeting, unsigned mark, unsigned everybody, const char* what, unsigned mask, Line line);
-  Meeting& warp(unsigned mask) { return warps_[running_ / warpSize][mask]; }
-  bool meet_in_warp(const char* intrinsic, unsigned mask, uint64_t value, Line line);
+  std::pair<Meeting&, bool> meet_in_warp(const char* intrinsic, unsigned mask, uint64_t value, Line line);
 
   const char* kernel_;
   const std::function<void()>& body_;
@@ -120,6 +120,7 @@ Block::Block(const char* kernel, dim3 grid, dim3 block, size_t dynamic_bytes, co
   gridDim = grid;
   blockDim = block;
   while (threads().size() < count_) threads().push_back(std::make_unique<Thread>(&Block::run_bodies));
+  for (unsigned i = 0; i < count_; ++i) threads()[i]->index = index_of(i);
 }
 
 void Block::run_bodies() {
@@ -144,7 +145,7 @@ void Block::run(dim3 index, const std::vector<unsigned>& order) {
       if (thread.is_done || (thread.waits != nullptr && thread.waits->held == thread.since)) continue;
       thread.waits = nullptr;
       running_ = i;
-      threadIdx = index_of(i);
+      threadIdx = thread.index;
       thread.fiber.resume();
       if (failure_) std::rethrow_exception(failure_);
       moved = true;
@@ -200,29 +201,30 @@ int Block::barrier(const char* intrinsic, int value, Line line) {
   return barrier_.total;
 }
 
-bool Block::meet_in_warp(const char* intrinsic, unsigned mask, uint64_t value, Line line) {
+// As meet, and where.
+std::pair<Meeting&, bool> Block::meet_in_warp(const char* intrinsic, unsigned mask, uint64_t value, Line line) {
   const unsigned mine = 1u << lane();
   if ((mask & mine) == 0) fail(std::string("calls ") + intrinsic + " with a mask that leaves itself out");
   // A full mask names the lanes that the warp has.
   const unsigned everybody = mask & lanes();
   if (mask != 0xffffffffu && everybody != mask)
     fail(std::string("calls ") + intrinsic + " with lanes that are not there");
-  for (const auto& [other_mask, other] : warps_[running_ / warpSize])
+  auto& meetings = warps_[running_ / warpSize];
+  for (const auto& [other_mask, other] : meetings)
     if (other.arrived != 0 && other_mask != mask && (other_mask & mask) != 0)
       fail(std::string("comes to ") + at(intrinsic, line) + ", but others wait, with another mask, at " +
            other.place());
-  Meeting& meeting = warp(mask);
+  Meeting& meeting = meetings[mask];
   meeting.given[lane()] = value;
-  return meet(meeting, mine, everybody, intrinsic, mask, line);
+  return {meeting, meet(meeting, mine, everybody, intrinsic, mask, line)};
 }
 
 const uint64_t* Block::exchange(const char* intrinsic, unsigned mask, uint64_t value, Line line) {
-  meet_in_warp(intrinsic, mask, value, line);
-  return warp(mask).values;
+  return meet_in_warp(intrinsic, mask, value, line).first.values;
 }
 
 void Block::sync_warp(unsigned mask, Line line) {
-  if (meet_in_warp("__syncwarp", mask, 0, line)) memory_.sync_warp(running_ / warpSize, mask);
+  if (meet_in_warp("__syncwarp", mask, 0, line).second) memory_.sync_warp(running_ / warpSize, mask);
 }
 
 std::vector<unsigned> ordered(unsigned count, unsigned salt) {
@@ -279,8 +281,8 @@ int lane() { return static_cast<int>(block().lane()); }
 
 unsigned lanes() { return block().lanes(); }
 
-SharedArray& shared_array(const void* site, const char* name, size_t bytes) {
-  return block().memory().array(site, name, bytes);
+SharedArray& shared_array(const void* site, const char* name, size_t element, size_t count) {
+  return block().memory().array(site, name, element, count);
 }
 
 SharedArray& dynamic_array() { return block().memory().dynamic(); }

@@ -86,7 +86,7 @@ void sync_warp(unsigned mask, Line line);
 
 // An array in the block's shared memory; the same one for every thread that comes by the same `site`.
 class SharedArray;
-SharedArray& shared_array(const void* site, const char* name, size_t bytes);
+SharedArray& shared_array(const void* site, const char* name, size_t element, size_t count);
 SharedArray& dynamic_array();
 
 // Where the element `index`, of `size` bytes, lies. Checks that the running fiber may do that to it now.
@@ -231,7 +231,7 @@ using Shared = simt::Pointer<T>;
 
 #define SHARED(T, name, n)                \
   static const char simt_site_##name = 0; \
-  const Shared<T> name(&simt::shared_array(&simt_site_##name, #name, sizeof(T) * (n)), 0)
+  const Shared<T> name(&simt::shared_array(&simt_site_##name, #name, sizeof(T), n), 0)
 
 template <class T>
 Shared<T> dynamic_shared() {
