@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -10,11 +11,13 @@ import numpy as np
 from conftest import ROOT, skip_or_fail
 
 from yolact.instances import Instances
-from yolact.predictor import load
+from yolact.models.checkpoint import save_checkpoint
+from yolact.predictor import Model, load
 
 WEIGHTS = ROOT / "yolact/weights/yolact_lite0_dogcat.pth"
 # Files are told apart by what they hold, so the bundled model stands in for all that have names.
 MODELS = ("yolact_resnet50_54_800000.pth", "yolact_base_54_800000.pth")
+PLUS = "yolact_plus_resnet50_54_800000.pth"  # the same with a net for scores of masks that knows nothing
 SETS = {"train": ("train.json", 4), "val": ("val.json", 2), "val2017": ("instances_val2017.json", 2)}
 
 
@@ -28,9 +31,13 @@ def write_stand_ins(folder: Path) -> None:
         skip_or_fail("demo", "scikit-image, which has the photo, is not installed")
     for name in MODELS:
         (folder / name).symlink_to(WEIGHTS)
+    model = load(WEIGHTS)
+    plus = Model(replace(model.config, mask_rescoring=True))
+    plus.load_state_dict(model.state_dict(), strict=False)
+    save_checkpoint(folder / PLUS, plus)
     photo = cv2.cvtColor(chelsea(), cv2.COLOR_RGB2BGR)
     cv2.imwrite(str(folder / "photo.jpg"), photo)
-    found = load(WEIGHTS).predict(folder / "photo.jpg")[0]
+    found = model.predict(folder / "photo.jpg")[0]
     (folder / "photos").mkdir()
     for name in ("one.jpg", "two.jpg"):
         (folder / "photos" / name).symlink_to(folder / "photo.jpg")

@@ -15,10 +15,12 @@ import pytest
 import torch
 from commands import everything, fault
 from films import Camera, opens_as, read_film
+from networks import create
 
 import yolact
 from yolact import mask
 from yolact.cli import main
+from yolact.models.checkpoint import save_checkpoint
 from yolact.pictures import read_picture
 
 
@@ -70,6 +72,24 @@ def test_predict_in_batches_and_above_a_threshold(folder: Path, weights: str) ->
     np.testing.assert_allclose([r["score"] for r in one], [r["score"] for r in two], atol=1e-4)
     assert main(["predict", "pictures", "--weights", weights, "--json", "none.json", "--score-threshold", "1"]) == 0
     assert json.loads(Path("none.json").read_text()) == []
+
+
+def test_predict_by_either_score(folder: Path, weights: str, capsys: pytest.CaptureFixture[str]) -> None:
+    save_checkpoint("plus.pth", create(size=256, mask_rescoring=True))
+    command = ["predict", "pictures/2.png", "--weights", "plus.pth", "--max-detections", "9", "--json"]
+    rows = {}
+    for name, options in {"default": (), "mask": ("--score", "mask"), "box": ("--score", "box")}.items():
+        assert main([*command, f"{name}.json", "--report", f"{name}.html", *options]) == 0
+        rows[name] = json.loads(Path(f"{name}.json").read_text())
+    assert rows["default"] == rows["mask"]
+    assert [row["score"] for row in rows["mask"]] == sorted((row["mask_score"] for row in rows["box"]), reverse=True)
+    assert [row["score"] for row in rows["box"]] == [row["box_score"] for row in rows["box"]]
+    assert sorted(rows["mask"], key=lambda row: -row["box_score"]) != rows["mask"]
+    capsys.readouterr()
+    for other in ("predict", "look", "stability"):
+        told = fault(capsys, other, "pictures/2.png", "--weights", weights, "--score", "mask")
+        assert told == "--score must be 'box': yolact_lite0 does not score masks, got 'mask'"
+    assert not {"output", "look.png"} & set(os.listdir())
 
 
 def test_predict_numbers_what_shares_a_name(folder: Path, weights: str) -> None:

@@ -143,7 +143,7 @@ class Model(Yolact):
 
         sizes_there, *there = upload([sizes, *self._resized(pictures)], device)
         inputs = [sizes_there[0], *there]
-        take = partial(Sent, pictures, row_names(self.config.mask_rescoring))
+        take = partial(Sent, pictures, row_names(self.maskiou_net is not None))
         if ready.replays is None:
             sent = take(work(*inputs))
         else:
@@ -206,9 +206,9 @@ class Model(Yolact):
             ValueError: there is no such score, or the model has no net that scores masks.
         """
         if score is None:
-            return "mask" if self.config.mask_rescoring else "box"
+            return "box" if self.maskiou_net is None else "mask"
         check_choice(score, "score", SCORES)
-        if score == "mask" and not self.config.mask_rescoring:
+        if score == "mask" and self.maskiou_net is None:
             raise ValueError(f"score must be 'box': {self.config.name} does not score masks, got {score!r}")
         return score
 
@@ -223,8 +223,7 @@ class Model(Yolact):
         """What scores above the threshold in each picture, with what its masks are made from."""
         sizes = torch.tensor([picture.shape[:2] for picture in pictures]).to(found.boxes.device)
         rows = self.rows(raw, found, sizes, score_threshold)
-        mask_iou = self._engine.ready(self, "auto").mask_iou if self.config.mask_rescoring else None
-        if mask_iou is not None:
+        if self.maskiou_net is not None and (mask_iou := self._engine.ready(self, "auto").mask_iou) is not None:
             rows = rescore(rows, mask_iou, self.which_score(score), score_threshold, ragged=True)
         return self._make([torch.from_numpy(picture) for picture in pictures], rows)
 
