@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
@@ -74,21 +75,21 @@ class MobileNetV2(nn.Module):
 
 
 def mobilenet_v2_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Torchvision's weights of the whole classifier, or mmdetection's, with the backbone alone under `features`."""
-    first, blocks = {}, 1  # mmdetection counts blocks within each stage
-    for stage, (_, _, count, _) in enumerate(_STAGES, 1):
-        first[stage], blocks = blocks, blocks + count
+    """Torchvision's weights of the whole classifier, or mmpretrain's or mmdetection's of the backbone, as ours."""
+    before = [0, *accumulate(count for _, _, count, _ in _STAGES)]  # blocks before a stage, which the latter two count
 
     def rename(name: str) -> str:
-        name = re.sub(r"^features\.18\.", "conv2.", name)
+        name = re.sub(r"^features\.18\.", "conv2.", name)  # the last convolution, by the other name
         name = re.sub(r"^conv1\.(conv|bn)\.", lambda m: f"features.0.{int(m[1] == 'bn')}.", name)
-        match = re.match(r"layer(\d)\.(\d)\.conv\.(\d)\.(conv|bn)\.", name)
-        if match is None or int(match[1]) not in first:
+        match = re.match(r"layer([1-7])\.(\d)\.(?:conv\.(\d)|(expand|depthwise|linear)_conv)\.(conv|bn)\.", name)
+        if match is None:
             return name
-        stage, block, layer = map(int, match.groups()[:3])
-        norm = int(match[4] == "bn")
-        projects = layer == (1 if stage == 1 else 2)  # convolution and batch norm side by side, not within a unit
-        place = f"{layer + norm}" if projects else f"{layer}.{norm}"
-        return f"features.{first[stage] + block}.conv.{place}.{name[match.end() :]}"
+        stage, block, number, kind, part = match.groups()
+        expands = stage != "1"
+        layer = int(number) if number else ("expand", "depthwise", "linear").index(kind) - (not expands)
+        norm = int(part == "bn")
+        # The linear one stands beside its norm, the others are units with it.
+        place = f"{layer}.{norm}" if layer <= expands else f"{layer + norm}"
+        return f"features.{1 + before[int(stage) - 1] + int(block)}.conv.{place}.{name[match.end() :]}"
 
     return {rename(name): tensor for name, tensor in tensors.items()}
