@@ -146,6 +146,26 @@ def test_every_class_of_a_new_net_can_learn(seed: int) -> None:
     assert 0.5 < predicted.mean() < 1.5
 
 
+def test_the_net_learns_which_masks_are_good() -> None:
+    """Half planes inside the boxes of ellipses: some fit, some are on the wrong side."""
+    torch.manual_seed(0)
+    net = Yolact(CONFIG).maskiou_net
+    assert net is not None
+    ramps = torch.cartesian_prod(*2 * [torch.linspace(-1, 1, SIDE)]).view(SIDE, SIDE, 2)
+    prototypes = torch.cat([ramps, torch.ones(SIDE, SIDE, 1)], 2).expand(12, -1, -1, -1)
+    raw = replace(outputs(12), prototypes=prototypes, mask_coefficients=10 * torch.randn(12, 72, 3))
+    assignment = assign(targets(4 * TARGETS), raw.priors, CONFIG, None)
+    optimizer = torch.optim.Adam(net.parameters(), 1e-3)
+    for _ in range(40):
+        optimizer.zero_grad()
+        term(net, raw, assignment).backward()
+        optimizer.step()
+    same_for_all = [
+        term(lambda masks, iou=i / 20: torch.full((len(masks), 3), iou), raw, assignment) for i in range(21)
+    ]
+    assert term(net, raw, assignment) < 0.2 * min(same_for_all)
+
+
 def test_half_precision_answers_are_taken_in_single(net: MaskIoUNet) -> None:
     raw = outputs(3)
     half = replace(raw, prototypes=raw.prototypes.bfloat16(), mask_coefficients=raw.mask_coefficients.bfloat16())

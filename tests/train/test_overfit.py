@@ -10,12 +10,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from tiny import narrow_resnet
 from torch import nn
 
+from yolact import mask
 from yolact.config import get_config
 from yolact.data.augment import Augmentation
 from yolact.evaluation import detect_dataset, evaluate
-from yolact.options import AnchorOptions, FPNOptions, TrainOptions
+from yolact.models import backbones
+from yolact.models.resnet import ResNet
+from yolact.options import AnchorOptions, DeformableOptions, FPNOptions, TrainOptions
 from yolact.predictor import load
 from yolact.train.engine import train
 from yolact.train.recipe import Recipe
@@ -40,6 +44,23 @@ SMALL = replace(
         weight_decay=0.0,
     ),
 )
+
+
+# YOLACT++'s own parts: deformable convolutions, and masks that are scored by themselves.
+PLUS = replace(
+    SMALL,
+    name="plus",
+    backbone="resnet50",
+    size=252,
+    fpn=FPNOptions(channels=16),
+    anchors=AnchorOptions(scales=(16, 32, 64, 128, 192)),
+    protonet_channels=16,
+    head_channels=16,
+    deformable=DeformableOptions((0, 1, 1, 1)),
+    mask_rescoring=True,
+    train=replace(SMALL.train, length=60),
+)
+RECIPE = Recipe(Augmentation.none(), schedule="cosine", freeze_batch_norm=False)
 
 
 @pytest.fixture
@@ -85,10 +106,31 @@ def test_four_pictures_are_learnt_from_nothing(data: Path, monkeypatch: pytest.M
     monkeypatch.setattr(
         "yolact.models.efficientnet_lite._batch_norm", lambda channels: nn.BatchNorm2d(channels, 1e-3, momentum=0.2)
     )
-    recipe = Recipe(Augmentation.none(), schedule="cosine", freeze_batch_norm=False)
-    weights = train(SMALL, data / "truth.json", data, data / "run", recipe=recipe, log=lambda line: None)
+    weights = train(SMALL, data / "truth.json", data, data / "run", recipe=RECIPE, log=lambda line: None)
     results = list(chain.from_iterable(detect_dataset(load(weights), data / "truth.json", data)))
     scores = evaluate(results, data / "truth.json")["segm"]
     assert scores["AP50"] == pytest.approx(1)
     # Three seeds gave 0.90 to 0.93: what is left is that a prototype's cell is a twentieth of an object.
     assert scores["AP"] > 0.85
+
+
+def test_deformable_layers_and_scores_of_masks_are_learnt(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def quick_resnet(deformable: DeformableOptions) -> ResNet:
+        backbone = narrow_resnet(deformable)
+        for layer in backbone.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.momentum = 0.2  # as above
+        return backbone
+
+    monkeypatch.setitem(backbones._BACKBONES, "resnet50", quick_resnet)
+    weights = train(PLUS, data / "truth.json", data, data / "run", recipe=RECIPE, log=lambda line: None)
+    model = load(weights)
+    offsets = model.backbone.layers[3][0].conv2.conv_offset_mask.weight
+    assert offsets.abs().max() > 1e-3, "they began at zero"
+    results = list(chain.from_iterable(detect_dataset(model, data / "truth.json", data)))
+    assert evaluate(results, data / "truth.json")["segm"]["AP"] > 0.85
+    outlines = {t["image_id"]: t["segmentation"] for t in json.loads((data / "truth.json").read_text())["annotations"]}
+    for picture, outline in outlines.items():
+        best = max((r for r in results if r["image_id"] == picture), key=lambda result: result["box_score"])
+        iou = mask.iou([best["segmentation"]], mask.frPyObjects(outline, 96, 128), [0]).item()
+        assert best["mask_score"] / best["box_score"] == pytest.approx(iou, abs=0.1)
