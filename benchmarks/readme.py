@@ -1,4 +1,4 @@
-"""Writes the tables of the README and of docs/video.md from the newest files of results: `python -m benchmarks.readme`
+"""Writes the tables of the README and of docs from the newest files of results: `python -m benchmarks.readme`
 
 So no figure there is typed by hand; tests hold them against those files.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu_report import best_of, is_ours
+from yolact.bench.models import Published, told
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
@@ -251,6 +252,30 @@ def stability_table(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def models_table(results: dict[str, Any]) -> str:
+    """Every configuration, for docs/models.md: a line each; times where they were measured."""
+    machine, models, threads = results["machine"], results["models"], results["threads"]
+    text = "Operations are multiplications with an addition, of a picture; *published* are COCO's mask AP by the "
+    text += "weights' authors, and the original's pictures a second on a Titan Xp."
+    kinds = [kind for kind in ("cpu", "gpu") if any(row[kind] for row in models)]
+    if kinds:
+        text += (
+            f" Times are of the network alone, a picture at a time, random weights, on {machine['date'][:10]}: float32 "
+            f"with {threads} threads of {machine['cpu']}, {versions_of(machine)}"
+        )
+        text += f"; float16 on {results['gpu']}." if "gpu" in kinds else "."
+    headings = ["configuration", "backbone", "input", "parameters, M", "operations, G"]
+    headings += [f"{kind.upper()}, ms" for kind in kinds]
+    lines = [text, "", f"| {' | '.join([*headings, 'published'])} |", "|---|" + "---|" * len(headings)]
+    for row in models:
+        cells = [f"`{row['config']}`", row["backbone"], str(row["size"])]
+        cells += [f"{row['parameters'] / 1e6:.1f}", f"{row['multiply_adds'] / 1e9:.1f}"]
+        cells += [_short(row[kind]["median"]) if row[kind] else "" for kind in kinds]
+        cells.append(told(Published(**row["published"])) if row["published"] else "")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def _short(number: float) -> str:
     return f"{number:.0f}" if number >= 10 else f"{number:.1f}" if number >= 1 else f"{number:.2f}"
 
@@ -269,6 +294,9 @@ def main() -> None:
     if steady := newest("stability"):
         page = ROOT / "docs" / "video.md"
         page.write_text(insert(page.read_text(), stability_table(steady)))
+    if models := newest("models"):
+        page = ROOT / "docs" / "models.md"
+        page.write_text(insert(page.read_text(), models_table(models)))
 
 
 if __name__ == "__main__":

