@@ -67,9 +67,9 @@ class Model(Yolact):
         Args:
             pictures: one or several: a path, an [H, W, 3] uint8 RGB array, or a uint8 tensor [H, W, 3] or [3, H, W].
             score_threshold: 0..1; what scores above it is returned. `detect` works with the configuration's own, 0.05.
-            score: which score counts, orders and is `scores`: the "box"'s, or where the model predicts the IoU of masks
-                (YOLACT++) the "mask"'s, the product of both, which is the default there; of those whose box scores
-                above the threshold.
+            score: the one that counts, orders and becomes `scores`: "box", or of a model that predicts how well masks
+                fit (YOLACT++) "mask", the box's score times the IoU predicted, which is the default there. A mask
+                counts where its box scores above the threshold as well, as in the original.
             batch_size: pictures that go through the network together.
             precision: of the network: "fp32", "fp16", "bf16", or "auto": float16 on a GPU, bfloat16 on a CPU that
                 multiplies it natively, else float32. Published numbers are counted in "fp32".
@@ -164,9 +164,7 @@ class Model(Yolact):
         """From pictures to all that instances are made of, without a wait for the device."""
         images = self._normalised(pictures)  # [B, 3, S, S]
         with torch.autocast(images.device.type, enabled=False):  # the precision asked for, whatever surrounds this
-            raw = ready.network(
-                images
-            )  # deltas, logits, coefficients [B, P, .], priors [P, 4], prototypes [B, h, w, K]
+            raw = ready.network(images)  # deltas, logits, coefficients [B, P, .], prototypes [B, h, w, K]
             found = self.detect(raw, **detect_options)  # boxes [B, D, 4], label, score, prior [B, D], count [B]
             rows = self.rows(raw, found, sizes, score_threshold)  # the same, boxes in pixels, coefficients [B, D, K]
             if ready.mask_iou is None:

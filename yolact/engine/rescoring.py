@@ -28,7 +28,7 @@ _TOGETHER = {True: 32, False: 128}
 
 
 def lean_mask_iou(net: MaskIoUNet) -> MaskIoU:
-    """What the net computes, channels last and in float32 whatever the network's precision: it takes next to no time.
+    """What the net computes, channels last, and in float32 whatever the network's precision, as scores are.
 
     Not by oneDNN's fused primitives: how many masks there are changes from picture to picture, and they reorder their
     weights for each number.
@@ -68,9 +68,8 @@ def rescore(
         rows: by falling score of the box; those that count are above the threshold.
         mask_iou: predicts IoUs.
         score: which one counts.
-        score_threshold: what counts has to score above it with the box and, where that is asked for, with the mask, as
-            the original has it.
-        ragged: look at the rows that count alone, for which the host has to know them; otherwise at all.
+        score_threshold: masks have to score above it, too, where their scores count.
+        ragged: look at the rows that count alone, which the host has to wait for; otherwise at all of them.
     """
     ious = _predict(rows, mask_iou, ragged)
     box_scores, mask_scores = rows.scores, rows.scores * ious
