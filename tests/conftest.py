@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import hashlib
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ WANTS = {
     "valgrind",
     "weights",
 }
+BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 REQUIRED = {want.strip() for want in os.environ.get("YOLACT_REQUIRE", "").split(",") if want.strip()}
 
 
@@ -130,3 +132,44 @@ def traced_once(monkeypatch: pytest.MonkeyPatch) -> None:
         return copy.deepcopy(_GRAPHS[key])
 
     monkeypatch.setattr(onnx_file, "_network_graph", network_graph)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A browser of this machine's, without a window."""
+    from playwright import sync_api as playwright
+
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        skip_or_fail("browser", f"there is none of {', '.join(BROWSERS)}")
+    with playwright.sync_playwright() as driver:
+        running = driver.chromium.launch(executable_path=path)
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def open_report(browser: Any) -> Iterator[Callable[..., Any]]:
+    """Open a file in a tab of its own; afterwards: nothing was asked of anybody, and nothing went wrong."""
+    faults: list[str] = []
+    requests: list[str] = []
+    opened: set[str] = set()
+    contexts = []
+
+    def open_file(path: Path, **options: Any) -> Any:
+        contexts.append(browser.new_context(viewport={"width": 1280, "height": 800}, **options))
+        opened.add(path.as_uri())
+        page = contexts[-1].new_page()
+        page.set_default_timeout(5_000)
+        page.on("console", lambda message: faults.append(message.text))
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("dialog", lambda dialog: faults.append(dialog.message))
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto(path.as_uri())
+        return page
+
+    yield open_file
+    for context in contexts:
+        context.close()
+    assert faults == []
+    assert {url for url in requests if not url.startswith("data:image/jpeg;")} == opened, "nothing else is asked for"

@@ -9,11 +9,12 @@ import subprocess
 import sys
 from argparse import Namespace
 
+import numpy as np
 import pytest
 import torch
 from conftest import ROOT
 
-from benchmarks import cuda_timing, gpu_report, growth, mask_loss, readme, rescoring_jobs, training
+from benchmarks import cuda_timing, gpu_report, growth, mask_loss, readme, rescoring_jobs, scale, scale_jobs, training
 from yolact.bench.contenders import STAGES
 
 SCRIPT = ROOT / "benchmarks" / "gpu.sh"
@@ -203,3 +204,15 @@ def test_growth_is_measured_at_every_point(monkeypatch):
     assert 3 <= few <= 4
     assert 30 <= many <= 33
     assert [len(scene["rows"]) for scene in scenes] == [2, 2, 2, 1]
+
+
+def test_growth_is_told() -> None:
+    rows = [{"contender": "yolact", "value": n, "fastest": 10.0 * n**2} for n in (1, 10, 100)]
+    assert scale.growths(rows) == {"yolact": pytest.approx(2)}
+
+
+def test_scale_measures() -> None:
+    runs = {"yolact": lambda: np.ones(1 << 26, np.uint8)}  # so much is the system's, and given back at once
+    (row,) = scale.measure(scale_jobs.Sweep("ones", "bytes", (1 << 26,), lambda _: runs), seconds=0)
+    assert row["milliseconds"] > 0
+    assert 0.99 * (1 << 26) < row["bytes"] < 1.1 * (1 << 26)

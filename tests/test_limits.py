@@ -13,7 +13,7 @@ from backends import running_on
 from conftest import ROOT, skip_or_fail
 
 import yolact
-from benchmarks import scale, scale_jobs
+from benchmarks import scale
 from yolact import mask, ops
 from yolact.instances import Instances
 from yolact.ops.run_lengths import exact_rles
@@ -287,15 +287,3 @@ def test_limits(row: str) -> None:
 
 def test_every_limit_is_told() -> None:
     assert set(TESTS) == set(ROWS)
-
-
-def test_growth_is_told() -> None:
-    rows = [{"contender": "yolact", "value": n, "fastest": 10.0 * n**2} for n in (1, 10, 100)]
-    assert scale.growths(rows) == {"yolact": pytest.approx(2)}
-
-
-def test_scale_measures() -> None:
-    runs = {"yolact": lambda: np.ones(1 << 26, np.uint8)}  # so much is the system's, and given back at once
-    (row,) = scale.measure(scale_jobs.Sweep("ones", "bytes", (1 << 26,), lambda _: runs), seconds=0)
-    assert row["milliseconds"] > 0
-    assert 0.99 * (1 << 26) < row["bytes"] < 1.1 * (1 << 26)

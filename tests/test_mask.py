@@ -255,9 +255,6 @@ def test_sizes_may_be_whole_floats():
     for whole in (4.0, np.float64(4), np.int32(4)):
         assert same(mask.decode(one | {"size": [whole, whole]}), coco.decode(one))
         assert same(mask.frPyObjects([[0, 0, 3, 0, 3, 3]], whole, 4), coco.frPyObjects([[0, 0, 3, 0, 3, 3]], whole, 4))
-    for bad in (4.5, float("nan"), float("inf"), 1e300):
-        with pytest.raises(TypeError, match="size must be two whole numbers, got "):
-            mask.frPyObjects([[0, 0, 3, 0, 3, 3]], bad, 4)
 
 
 def test_more_masks_than_pycocotools_can_count():

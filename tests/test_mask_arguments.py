@@ -123,3 +123,9 @@ def test_a_list_that_changes_while_it_is_read():
     boxes: list = [[1.0, 2.0, 3.0], BOXES[0]]
     boxes[0].append(Emptying(boxes))
     assert mask.iou(boxes, BOXES, [0]).shape == (1, 1)
+
+
+@pytest.mark.parametrize("side", [4.5, float("nan"), float("inf"), 1e300])
+def test_a_size_is_whole(side):
+    with pytest.raises(TypeError, match="size must be two whole numbers, got "):
+        mask.frPyObjects([[0, 0, 3, 0, 3, 3]], side, 4)
