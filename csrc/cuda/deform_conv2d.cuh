@@ -125,7 +125,7 @@ __device__ __forceinline__ Piece<typename F::Stored, kWidth> load_channels(const
   return *reinterpret_cast<const Piece<typename F::Stored, kWidth>*>(from);
 }
 
-// Of all four neighbours, zeros of those outside: in their place the picture's first pixel is loaded, so that there is
+// Of all four neighbours, zeros of those outside: in their place the input's first pixel is loaded, so that there is
 // no branch and no load waits for another. `channel` is the lane's first.
 template <class F, int kWidth>
 __device__ __forceinline__ void load_neighbours(const DeformConv2dArguments& a,

@@ -13,10 +13,10 @@
 // owns a tile of 16 x 8 pixels and 32 lanes of channels. It looks at every sample of its picture, 512 at a time, lists
 // those with a neighbour in the tile, in order, and a warp adds what the list has for its row of the tile to sums in
 // registers. A pixel's channel so has one owner, who goes by the samples' order: no atomic, and one order of every sum.
-//   Bytes: the columns' gradient two to three times, once for each row that it meets and for each tile beyond; the
+//   Bytes: the columns' gradient 2.25 times, for the two rows that a sample meets and an eighth in the next tile; the
 //   input's gradient read and written once. Operations: about 200 for a look, and there are as many looks at a sample
-//   as there are tiles in the picture and slices of channels: 90 at 69 x 69 x 128, 20 at 18 x 18 x 512. So the time for
-//   a picture grows with the square of its pixels: the price of the order.
+//   as its picture has tiles and slices of channels: 45 at 69 x 69 x 128, 30 at 35 x 35 x 256, 24 at 18 x 18 x 512. So
+//   the time for a picture grows with the square of its pixels: the price of the order.
 #include "deform_conv2d.cuh"
 
 namespace yolact::cuda {
