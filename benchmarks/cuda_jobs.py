@@ -199,6 +199,7 @@ def host(device: torch.device) -> dict[str, Callable[[], object]]:
     head = (torch.zeros(1, 2, 4, device=device), torch.zeros(1, 2, 3, device=device), torch.rand(2, 4, device=device))
     pictures = torch.zeros(1, 4, 4, 3, dtype=torch.uint8, device=device)
     encoded, size = ops.encode_run_lengths(masks), torch.tensor([[8, 8]], device=device)
+    pixel, offset = torch.rand(1, 2, 1, 1, device=device), torch.zeros(1, 2, 1, 1, device=device)
     return {
         "detect": lambda: ops.detect(*head),
         "fast_nms": lambda: ops.fast_nms(*nms),
@@ -207,4 +208,5 @@ def host(device: torch.device) -> dict[str, Callable[[], object]]:
         "encode_run_lengths": lambda: ops.encode_run_lengths(masks, capacity=64),
         "decode_run_lengths": lambda: ops.decode_run_lengths(encoded, (8, 8)),
         "preprocess": lambda: ops.preprocess(pictures, 8, MEAN, STD),
+        "deform_conv2d": lambda: ops.deform_conv2d(pixel, offset, pixel),
     }

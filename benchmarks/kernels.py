@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import cpu_jobs, cuda_jobs, cuda_mask_jobs, cuda_timing, rescoring_jobs
+from benchmarks import cpu_jobs, cuda_deform_jobs, cuda_jobs, cuda_mask_jobs, cuda_timing, rescoring_jobs
 from benchmarks.gpu_report import best_of
 from yolact.bench.machine import machine
 from yolact.bench.timing import Timing, compare
@@ -35,6 +35,7 @@ CUDA_JOBS: dict[str, Callable[[torch.device, cuda_jobs.Sizes], Any]] = {
     "preprocess": cuda_jobs.preprocess,
     "postprocess": cuda_mask_jobs.postprocess,
     "rescore": rescoring_jobs.on_gpu,
+    "deform_conv2d": cuda_deform_jobs.jobs,
 }
 
 

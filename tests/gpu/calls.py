@@ -41,6 +41,30 @@ def mask_loss_gradients(
     return torch.autograd.grad(ops.mask_loss(*inputs, picture, truth, boxes, masks).sum(), inputs)
 
 
+def deform_conv2d(deterministic: bool = True, **tensors: Tensor) -> Tensor:
+    return ops.deform_conv2d(**tensors, padding=1, deterministic=deterministic)
+
+
+def deform_conv2d_gradients(deterministic: bool = True, **tensors: Tensor) -> tuple[Tensor, ...]:
+    leaves = {name: tensor.detach().requires_grad_() for name, tensor in tensors.items()}
+    return torch.autograd.grad(deform_conv2d(deterministic, **leaves).sum(), list(leaves.values()))
+
+
+def deformable(channels: int, groups: int, offset_groups: int, random: torch.Generator) -> dict[str, Tensor]:
+    """A convolution of 3 x 3 whose numbers are such that sums and products of them are exact, in any order."""
+
+    def whole(most: int, *shape: int) -> Tensor:
+        return torch.randint(-most, most + 1, shape, generator=random).float()
+
+    return {
+        "input": whole(3, 2, channels, 5, 7).contiguous(memory_format=torch.channels_last),
+        "offset": whole(8, 2, 18 * offset_groups, 5, 7) / 4,
+        "mask": whole(1, 2, 9 * offset_groups, 5, 7).exp2(),
+        "weight": whole(1, 4, channels // groups, 3, 3).contiguous(memory_format=torch.channels_last),
+        "bias": whole(9, 4),
+    }
+
+
 def calls() -> dict[str, Call]:
     random = torch.Generator().manual_seed(0)
     corners = torch.rand(2, 30, 2, generator=random)
@@ -74,6 +98,8 @@ def calls() -> dict[str, Call]:
         "decode_run_lengths": Call(decode, {name: getattr(encoded, name) for name in ops.RunLengths.__annotations__}),
         "mask_loss": Call(ops.mask_loss, positives),
         "mask_loss_backward": Call(mask_loss_gradients, positives),
+        "deform_conv2d": Call(deform_conv2d, deformable(8, 1, 1, random)),
+        "deform_conv2d_backward": Call(deform_conv2d_gradients, deformable(8, 1, 1, random)),
         "preprocess": Call(lambda pictures: ops.preprocess(pictures, 24, (1, 2, 3), (4, 5, 6)), {"pictures": pictures}),
     }
 

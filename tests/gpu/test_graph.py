@@ -35,7 +35,17 @@ def pipeline(
     truths = (prototypes, mask_coefficients[:, :16].flatten(0, 1), row // 16, row % K, corners)
     truths += (prototypes[0].permute(2, 0, 1) > 0.5,)
     loss = ops.mask_loss(*truths)
+    # Whole numbers and quarters, of which every sum is exact, whatever way torch multiplies matrices; channels last.
+    maps = prototypes.round().permute(0, 3, 1, 2)  # [B, K, h, w]
+    weight = mask_coefficients[0, :72].sign().view(K, 3, 3, K).permute(0, 3, 1, 2)
+    convolution = (maps, torch.cat([maps, maps, maps[:, :2]], 1) / 4, weight)
+    options = {"stride": [1, 1], "padding": [1, 1], "dilation": [1, 1], "deterministic": True}
+    wanted = [True, True, True, False]
     results = {
+        "deform_conv2d": ops.deform_conv2d(*convolution, padding=1),
+        "deform_conv2d_backward": torch.ops.yolact.deform_conv2d_backward(
+            maps, *convolution, None, **options, wanted=wanted
+        ),
         "detect": found,
         "assemble_run_lengths": strings,
         "assemble_masks": masks,

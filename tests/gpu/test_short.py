@@ -8,12 +8,21 @@ own and whatever reads memory that nothing wrote is one of them.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from backends import running_on, to_gpu
-from calls import CALLS, decode, mask_loss_gradients, results_of
+from calls import (
+    CALLS,
+    decode,
+    deform_conv2d,
+    deform_conv2d_gradients,
+    deformable,
+    mask_loss_gradients,
+    results_of,
+)
 from conftest import skip_or_fail
 from torch import Tensor
 
@@ -46,6 +55,16 @@ MANY = (
     torch.tensor([[0.1, 0.2, 0.9, 0.7], [0.4, 0.4, 0.5, 0.5], [0.0, 0.0, 1.0, 1.0]]),
     noise(3, 20, 18),
 )
+
+
+def convolve(deterministic: bool, *tensors: Tensor) -> tuple[Tensor, ...]:
+    """A deformable convolution and its gradients."""
+    named = dict(zip(("input", "offset", "mask", "weight", "bias"), tensors, strict=True))
+    return deform_conv2d(**named), *deform_conv2d_gradients(deterministic, **named)
+
+
+# Groups of both kinds, whose channels are loaded one by one; and more channels than a block has.
+GROUPS, WIDE = (tuple(deformable(*numbers, RANDOM).values()) for numbers in ((12, 2, 3), (264, 1, 1)))
 
 # A function, its tensors, its options.
 SHORT: dict[str, tuple[Callable[..., Any], tuple[Tensor, ...], dict[str, Any]]] = {
@@ -131,6 +150,17 @@ SHORT: dict[str, tuple[Callable[..., Any], tuple[Tensor, ...], dict[str, Any]]] 
         results_of(ops.encode_run_lengths(noise(3, 70, 90), capacity=20_000)),
         {},
     ),
+    **{
+        f"deform_conv2d, {name}, {order}": (partial(convolve, order == "in order"), tensors, {})
+        for name, tensors in {
+            "groups": GROUPS,
+            "wide": WIDE,
+            "half": tuple(tensor.half() for tensor in WIDE),
+            "bfloat16": tuple(tensor.bfloat16() if i != 1 else tensor for i, tensor in enumerate(GROUPS)),
+            "double": tuple(tensor.double() for tensor in GROUPS),
+        }.items()
+        for order in ("in order", "by atomics")
+    },
     "preprocess": (
         ops.preprocess,
         tuple(CALLS["preprocess"].tensors.values()),
