@@ -27,7 +27,9 @@ class DeformConv2dCase {
   const void* column_gradient;
 
   // Where `exact` is false, numbers are what a normal distribution gives, and results depend on the order of sums.
-  explicit DeformConv2dCase(uint32_t seed, const DeformConv2dShape* wanted = nullptr, bool exact = true)
+  // Without `half` types only offsets and mask may be of one.
+  explicit DeformConv2dCase(uint32_t seed, const DeformConv2dShape* wanted = nullptr, bool exact = true,
+                            bool half = true)
       : engine_(seed), exact_(exact) {
     DeformConv2dArguments& a = arguments;
     const DeformConv2dShape s = wanted ? *wanted : draw_shape();
@@ -51,6 +53,7 @@ class DeformConv2dCase {
     a.type = static_cast<FloatType>(below(3));
     a.offset_type = below(2) ? a.type : FloatType::kFloat32;
     a.mask_type = below(2) ? a.type : FloatType::kFloat32;
+    if (!half) a.type = FloatType::kFloat32;
 
     const int64_t positions = a.batch * a.out_height * a.out_width;
     count = wanted == nullptr && below(3) ? 1 + below(positions) : positions;
