@@ -8,7 +8,7 @@ STAMPS = build/stamps/$(subst /,_,$(PYTHON))
 NATIVE = $(wildcard csrc/*/*.cpp csrc/*/*.h csrc/*/*.cu csrc/*/*.cuh cmake/*) CMakeLists.txt setup.py pyproject.toml
 PACKAGE = $(shell find yolact -type f -not -name '*.so' -not -name '*.pyc' -not -name _build_info.json)
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' yolact/__init__.py)
-CXX_SOURCES = $(wildcard cmake/*.cpp csrc/*/*.cpp csrc/*/*.h csrc/*/*.cu csrc/*/*.cuh tests/csrc/*.cpp tests/csrc/*.h tests/instructions/*.cpp examples/*/*.cpp)
+CXX_SOURCES = $(wildcard cmake/*.cpp csrc/*/*.cpp csrc/*/*.h csrc/*/*.cu csrc/*/*.cuh tests/csrc/*.cpp tests/csrc/*.h tests/instructions/*.cpp tests/instructions/*.h examples/*/*.cpp)
 SANITIZE = build/sanitize
 SIMT = build/simt
 WHEEL = build/wheel
@@ -120,6 +120,7 @@ mutants: $(STAMPS)/dev  ## breaks the CUDA kernels in many small ways and sees t
 bench: $(STAMPS)/dev  ## operators and the whole way beside their peers, on this machine, into the README
 	$(PYTHON) -m benchmarks.kernels --seconds 1.5 --json $(RESULTS)-kernels.json
 	$(PYTHON) -m benchmarks.end_to_end --seconds 8 --json $(RESULTS)-end-to-end.json
+	$(PYTHON) -m benchmarks.deform_conv2d --json $(RESULTS)-deform-conv2d.json
 	$(PYTHON) -m benchmarks.growth --seconds 2 --json $(RESULTS)-growth.json
 	$(PYTHON) -m benchmarks.readme
 	$(PYTHON) -m benchmarks.plots

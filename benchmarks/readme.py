@@ -37,6 +37,8 @@ def section(cpu: dict[str, Any], gpu: dict[str, Any] | None) -> str:
     """The tables, or a plain word that no GPU has been measured."""
     whole = newest("end-to-end")
     tables = [gpu_table(gpu) if gpu else NO_GPU, end_to_end_table(whole) if whole else "", cpu_table(cpu)]
+    deformable = newest("deform-conv2d")
+    tables.append(deform_conv2d_table(deformable) if deformable else "")
     return "\n\n".join(table for table in [*tables, training_table()] if table)
 
 
@@ -79,6 +81,29 @@ def end_to_end_table(results: dict[str, Any]) -> str:
             " / ".join(_short(1e3 / taken) for taken in each),
         ]
         lines.append(f"| {' | '.join([*told, *cells])} |")
+    return "\n".join(lines)
+
+
+def deform_conv2d_table(results: dict[str, Any]) -> str:
+    """The deformable convolution, a line a shape, batch and way; the fewest threads and the most."""
+    runs: dict[tuple[Any, ...], dict[int, dict[str, float]]] = {}
+    for row in results["rows"]:
+        key = (row["scene"], row["channels"], row["size"], row["stride"], row["batch"], row["way"])
+        runs.setdefault(key, {}).setdefault(row["threads"], {})[row["contender"]] = row["milliseconds"]["median"]
+    names = [name for name in next(iter(next(iter(runs.values())).values())) if name != "yolact"]
+    lines = [
+        f"`deform_conv2d` at the shapes of YOLACT++ at 550 pixels, {results['machine']['date'][:10]}, "
+        f"{versions_of(results['machine'])}, alternating, results and gradients compared first: a column tells how "
+        "many times as long the peer takes; a plain convolution samples nowhere but on the grid.",
+        "",
+        f"| deformable convolution, CPU | ms | {' | '.join(names)} |",
+        "|---|---" + "|---" * len(names) + "|",
+    ]
+    for (scene, channels, size, stride, batch, way), by_threads in runs.items():
+        found = [by_threads[threads] for threads in sorted(by_threads)]
+        what = f"{scene}: {channels} × {size} × {size}, stride {stride}, batch {batch}, {way}"
+        ratios = (" / ".join(f"{_short(each[name] / each['yolact'])}×" for each in found) for name in names)
+        lines.append(f"| {what} | {' / '.join(_short(each['yolact']) for each in found)} | {' | '.join(ratios)} |")
     return "\n".join(lines)
 
 

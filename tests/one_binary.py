@@ -60,6 +60,13 @@ def right_operators() -> dict[str, bool]:
     inputs = [masks_from[0].requires_grad_(), masks_from[1].flatten(0, 1).requires_grad_()]
     loss, expected_loss = ops.mask_loss(*inputs, *truths), reference.mask_loss(*inputs, *truths)
     gradients, expected_gradients = (torch.autograd.grad(one.sum(), inputs) for one in (loss, expected_loss))
+    sampled = [torch.randn(2, n, 9, 11, generator=random, requires_grad=True) for n in (8, 18, 9)]
+    filters = torch.randn(4, 8, 3, 3, generator=random, requires_grad=True)
+    convolved, expected_convolved = (
+        module.deform_conv2d(sampled[0], sampled[1], filters, padding=1, mask=sampled[2]) for module in (ops, reference)
+    )
+    leaves = (*sampled, filters)
+    of_leaves, expected_of_leaves = (torch.autograd.grad(one.sum(), leaves) for one in (convolved, expected_convolved))
     coco = [mask.encode(np.asfortranarray(one.numpy())) for one in masks.flatten(0, 1)]
     return {
         "fast_nms": agree(ops.fast_nms(boxes, scores), reference.fast_nms(boxes, scores), rtol=0, atol=0),
@@ -74,6 +81,11 @@ def right_operators() -> dict[str, bool]:
         "gather_run_lengths": [one["counts"].encode() for one in run_lengths.to_coco()] == [c["counts"] for c in coco],
         "mask_loss": torch.allclose(loss, expected_loss, rtol=1e-5),
         "mask_loss_backward": all(map(torch.allclose, gradients, expected_gradients, (1e-4, 1e-4), (1e-4, 1e-4))),
+        "deform_conv2d": torch.allclose(convolved, expected_convolved, rtol=1e-4, atol=1e-4),
+        "deform_conv2d_backward": all(
+            torch.allclose(ours, theirs, rtol=1e-4, atol=1e-3)
+            for ours, theirs in zip(of_leaves, expected_of_leaves, strict=True)
+        ),
         "preprocess": torch.allclose(ops.preprocess(*resized), reference.preprocess(*resized), atol=1e-2),
     }
 

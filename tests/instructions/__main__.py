@@ -1,6 +1,6 @@
 """Counts the instructions of the CPU kernels on small fixed inputs, which say what times cannot on a busy machine.
 
-callgrind runs each job of jobs.cpp and counts what the kernel executes. counts.tsv holds what was counted, and by what
+callgrind runs each job and counts what the kernel executes. counts.tsv holds what was counted, and by what
 build: counts of another compiler, C library or level of the kernels say nothing of these. The level is AVX2, which is
 what valgrind's processor has at most.
 

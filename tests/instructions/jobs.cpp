@@ -3,14 +3,13 @@
 //
 //   kernel_jobs            prints the name of every job
 //   kernel_jobs <name>     runs one and prints what its count depends on; fails where nothing comes of it
+#include "jobs.h"
+
 #include <gnu/libc-version.h>
 
 #include <algorithm>
 #include <cstdio>
-#include <functional>
-#include <map>
 #include <numeric>
-#include <random>
 #include <string>
 #include <vector>
 
@@ -20,33 +19,16 @@
 #include "../../csrc/common/encode_run_lengths.h"
 #include "../../csrc/common/fast_nms.h"
 #include "../../csrc/common/gather_run_lengths.h"
-#include "../../csrc/common/mask_loss.h"
 #include "../../csrc/common/preprocess.h"
 #include "../../csrc/cpu/level.h"
 #include "../../csrc/cpu/polygons.h"
 #include "../../csrc/cpu/run_length_algebra.h"
 #include "../../csrc/cpu/run_string.h"
 
-// What callgrind collects: named in C, so that it is found by that name.
 extern "C" __attribute__((noinline)) void counted(const std::function<void()>& kernel) { kernel(); }
 
 namespace yolact {
 namespace {
-
-// The standard fixes this generator's numbers, but not those of its distributions.
-class Random {
- public:
-  int64_t below(int64_t limit) { return static_cast<int64_t>(engine_() % static_cast<uint64_t>(limit)); }
-  float uniform(float low, float high) { return low + (high - low) * static_cast<float>(below(1 << 20)) * 0x1p-20f; }
-  std::vector<float> uniform(int64_t count, float low, float high) {
-    std::vector<float> values(count);
-    for (float& value : values) value = uniform(low, high);
-    return values;
-  }
-
- private:
-  std::mt19937 engine_{1};
-};
 
 std::vector<uint16_t> to_half(const std::vector<float>& values) {
   std::vector<uint16_t> half(values.size());
@@ -362,47 +344,6 @@ int64_t run_preprocess(bool round_to_uint8) {
   return std::count_if(output.begin(), output.end(), [](float value) { return value > 1; });
 }
 
-int64_t run_mask_loss(bool backward) {
-  constexpr int64_t kPositives = 12, kTruths = 4, kSide = 50, kChannels = 32;
-  Random random;
-  const std::vector<float> prototypes = random.uniform(kSide * kSide * kChannels, 0, 1);
-  const std::vector<float> coefficients = random.uniform(kPositives * kChannels, -1, 1);
-  std::vector<float> boxes, loss(kPositives), gradient(kPositives, 1.0f);
-  for (int64_t i = 0; i < kTruths; ++i) {
-    const float x = random.uniform(0, 0.5f), y = random.uniform(0, 0.5f);
-    for (const float edge : {x, y, x + 0.4f, y + 0.4f}) boxes.push_back(edge);
-  }
-  std::vector<int64_t> picture(kPositives), truth;
-  for (int64_t i = 0; i < kPositives; ++i) truth.push_back(i % kTruths);
-  std::vector<uint8_t> masks(kTruths * kSide * kSide);
-  for (uint8_t& pixel : masks) pixel = static_cast<uint8_t>(random.below(2));
-  std::vector<float> prototype_gradient(prototypes.size()), coefficient_gradient(coefficients.size());
-  MaskLossArguments a{};
-  a.prototypes = prototypes.data();
-  a.coefficients = coefficients.data();
-  for (int64_t* stride : {a.prototype_stride, a.prototype_gradient_stride})
-    std::copy_n(std::vector<int64_t>{kSide * kSide * kChannels, kSide * kChannels, kChannels, 1}.begin(), 4, stride);
-  std::copy_n(std::vector<int64_t>{kChannels, 1}.begin(), 2, a.coefficient_stride);
-  std::copy_n(std::vector<int64_t>{kSide * kSide, kSide, 1}.begin(), 3, a.mask_stride);
-  a.picture = picture.data();
-  a.truth = truth.data();
-  a.boxes = boxes.data();
-  a.masks = masks.data();
-  a.batch = 1;
-  a.height = a.width = kSide;
-  a.channels = kChannels;
-  a.positives = kPositives;
-  a.truths = kTruths;
-  a.padding = 1;
-  a.loss = loss.data();
-  a.loss_gradient = gradient.data();
-  a.prototype_gradient = prototype_gradient.data();
-  a.coefficient_gradient = coefficient_gradient.data();
-  counted([&] { backward ? cpu::mask_loss_backward(a, serial()) : cpu::mask_loss(a, serial()); });
-  const std::vector<float>& results = backward ? coefficient_gradient : loss;
-  return std::count_if(results.begin(), results.end(), [](float value) { return value != 0; });
-}
-
 std::vector<cpu::IntervalMask> read_all(const Strings& strings) {
   std::vector<cpu::IntervalMask> masks(kMasks);
   for (int64_t i = 0; i < kMasks; ++i) {
@@ -478,7 +419,7 @@ int64_t run_polygon_flips() {
   return bytes;
 }
 
-const std::map<std::string, std::function<int64_t()>> kJobs = {
+const Jobs kJobs = {
     {"detect", [] { return run_detect(false); }},
     {"detect float16", [] { return run_detect(true); }},
     {"fast_nms", [] { return run_fast_nms(false); }},
@@ -498,8 +439,6 @@ const std::map<std::string, std::function<int64_t()>> kJobs = {
     {"gather_run_lengths", run_gather},
     {"preprocess", [] { return run_preprocess(false); }},
     {"preprocess rounded", [] { return run_preprocess(true); }},
-    {"mask_loss", [] { return run_mask_loss(false); }},
-    {"mask_loss_backward", [] { return run_mask_loss(true); }},
     {"read_intervals, write_intervals", run_read_and_write},
     {"area, bounding_box", run_area_and_box},
     {"merge", [] { return run_merge(false); }},
@@ -513,12 +452,14 @@ const std::map<std::string, std::function<int64_t()>> kJobs = {
 }  // namespace yolact
 
 int main(int count, char** arguments) {
+  yolact::Jobs jobs = yolact::training_jobs();
+  jobs.insert(yolact::kJobs.begin(), yolact::kJobs.end());
   if (count < 2) {
-    for (const auto& [name, run] : yolact::kJobs) std::printf("%s\n", name.c_str());
+    for (const auto& [name, run] : jobs) std::printf("%s\n", name.c_str());
     return 0;
   }
-  const auto job = yolact::kJobs.find(arguments[1]);
-  if (job == yolact::kJobs.end()) {
+  const auto job = jobs.find(arguments[1]);
+  if (job == jobs.end()) {
     std::fprintf(stderr, "no job of this name: %s\n", arguments[1]);
     return 2;
   }
