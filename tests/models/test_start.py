@@ -119,5 +119,20 @@ def test_a_whole_model_of_other_classes_leaves_what_depends_on_them(tmp_path: Pa
     assert torch.equal(model.fpn.lat_layers[0].weight, start.fpn.lat_layers[0].weight)
 
 
+def test_a_whole_model_that_scores_no_masks_leaves_the_net_that_does(tmp_path: Path) -> None:
+    config = replace(get_config("yolact_lite0").with_num_classes(2), size=256)
+    start, model = Yolact(config), Yolact(replace(config, mask_rescoring=True))
+    save_checkpoint(tmp_path / "start.pth", start)
+    assert model.maskiou_net is not None
+    net = {name: tensor.clone() for name, tensor in model.maskiou_net.state_dict().items()}
+    told = start_from(model, tmp_path / "start.pth")
+    assert told.endswith(", but for " + ", ".join(f"maskiou_net.{name}" for name in net))
+    assert all(torch.equal(tensor, net[name]) for name, tensor in model.maskiou_net.state_dict().items())
+    assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in start.state_dict().items())
+    torn = {n: t for n, t in model.state_dict().items() if n != "maskiou_net.maskiou_net.2.bias"}
+    with pytest.raises(UserError, match=r"missing 1 \(maskiou_net\.maskiou_net\.2\.bias"):
+        start_from(model, saved(tmp_path / "torn.pth", torn))
+
+
 def test_without_a_file() -> None:
     assert start_from(Yolact(R50), None) == "starting from random weights"

@@ -11,12 +11,15 @@ import pytest
 import torch
 from tiny import STRONG, TINY, small_runs, write_squares
 
+from yolact import mask
 from yolact.errors import UserError
 from yolact.evaluation import detect_dataset, evaluate
 from yolact.pictures import read_picture
-from yolact.predictor import load
+from yolact.predictor import Model, load
 from yolact.train.engine import train
 from yolact.train.log import draw_curves
+from yolact.train.state import RunState
+from yolact.train.validation import Validation
 
 
 @pytest.fixture(autouse=True)
@@ -65,6 +68,32 @@ def test_the_best_validation_is_kept(data: Path, tmp_path: Path) -> None:
     assert 0 < figures["data_wait"] < 1
 
 
+def test_validation_goes_by_the_scores_of_boxes_and_of_masks(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A box that fits and one beside it, each with its whole box for a mask: the scores put them in two orders."""
+    annotation = json.loads((data / "truth.json").read_text())["annotations"][0]
+    x, y, side, _ = annotation["bbox"]
+    fits = {"image_id": 0, "category_id": 5, "bbox": annotation["bbox"]}
+    beside = {**fits, "bbox": [x + side, y, side, side]}
+    for result, box_score, mask_score in ((fits, 0.9, 0.2), (beside, 0.8, 0.7)):
+        (polygon,) = mask.frPyObjects([_corners(*result["bbox"])], 48, 64)
+        result.update(segmentation=polygon, score=mask_score, box_score=box_score, mask_score=mask_score)
+    content = json.loads((data / "truth.json").read_text())
+    one = tmp_path / "one.json"
+    one.write_text(json.dumps({**content, "images": content["images"][:1], "annotations": [annotation]}))
+    monkeypatch.setattr("yolact.train.validation.detect_dataset", lambda *rest, **options: iter([[fits, beside]]))
+    model = Model(TINY)
+    state = RunState({}, model, None, torch.optim.SGD(model.parameters()), torch.amp.GradScaler("cpu", enabled=False))
+    scores = Validation(one, data, (), False).score(state, tmp_path)
+    assert (scores["bbox"]["AP"], scores["segm"]["AP"]) == pytest.approx((1, 0.5))
+    assert state.best == scores["segm"]["AP"]
+
+
+def _corners(x: float, y: float, width: float, height: float) -> list[float]:
+    return [x, y, x + width, y, x + width, y + height, x, y + height]
+
+
 def test_curves_show_the_log(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     terms = dict.fromkeys(("box", "classification", "mask", "semantic"), 1.0)
@@ -75,7 +104,12 @@ def test_curves_show_the_log(tmp_path: Path) -> None:
     log.append({"iteration": 2, "rate": 0.1, **terms, "mask": 5.0})
     (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in log))
     draw_curves(tmp_path)
-    assert (read_picture(tmp_path / "curves.png") != first).any()
+    second = read_picture(tmp_path / "curves.png")
+    assert (second != first).any()
+    log.append({"iteration": 3, "rate": 0.1, **terms, "mask": 5.0, "mask_iou": 2.0})
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in log))
+    draw_curves(tmp_path)
+    assert (read_picture(tmp_path / "curves.png") != second).any()
 
 
 def test_tensorboard_gets_what_the_log_gets(data: Path, tmp_path: Path) -> None:

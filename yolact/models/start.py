@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 from torch import Tensor
 
@@ -23,10 +24,10 @@ def start_from(model: Yolact, weights: str | os.PathLike[str] | None) -> str:
 
     Args:
         model: as it was made: Xavier outside the backbone, the backbone random.
-        weights: a file of a whole model (the original's, mmdetection's or ours, of any number of classes) or of a
-            backbone alone (torchvision's, timm's, mmdetection's, the original's DarkNet); "pretrained": those of the
-            backbone that timm fetches for its networks, or a package carries for EfficientNet-Lite0; None: those that
-            a package carries, else random ones.
+        weights: a file of a whole model (the original's, mmdetection's or ours, of any number of classes; one that
+            scores no masks leaves the mask-IoU net as it is) or of a backbone alone (torchvision's, timm's,
+            mmdetection's, the original's DarkNet); "pretrained": those of the backbone that timm fetches for its
+            networks, or a package carries for EfficientNet-Lite0; None: those that a package carries, else random ones.
 
     Returns:
         What was done, in a line.
@@ -49,7 +50,11 @@ def start_from(model: Yolact, weights: str | os.PathLike[str] | None) -> str:
     if not holds_model(tensors):
         load_backbone(model, tensors, weights)
         return f"starting from {weights}, weights of the backbone"
-    left = load_into(model, read_checkpoint(weights))
+    checkpoint = read_checkpoint(weights)
+    scorer = {name: tensor for name, tensor in model.state_dict().items() if name.startswith("maskiou_net.")}
+    new = [] if scorer.keys() & checkpoint.state.keys() else list(scorer)
+    state = {**{name: scorer[name] for name in new}, **checkpoint.state}
+    left = new + load_into(model, replace(checkpoint, state=state))
     return f"starting from {weights}" + (f", but for {', '.join(left)}" if left else "")
 
 
