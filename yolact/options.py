@@ -56,7 +56,7 @@ class DeformableOptions:
     """Which blocks of a ResNet have deformable convolutions, "with intervals" (YOLACT++, Bolya et al., 2019)."""
 
     layers: tuple[int, ...]  # for each of the four stages, how many of its last blocks may,
-    interval: int = 1  # of these, blocks whose number it divides
+    interval: int = 1  # of these, only those whose number is a multiple of it
 
     def __post_init__(self) -> None:
         if len(self.layers) != 4 or not all(isinstance(count, int) and count >= 0 for count in self.layers):

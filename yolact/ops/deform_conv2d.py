@@ -27,8 +27,8 @@ def deform_conv2d(
     """Convolve samples that each tap takes at a position of its own, each times a factor of its own.
 
     The modulated deformable convolution (Zhu et al., *Deformable ConvNets v2*, 2019, section 3.1), with the arguments
-    of torchvision's operator and its results. A tap of output (i, j) samples at `(i * stride - padding + tap *
-    dilation) + offset`, bilinearly; what lies outside the input is 0. Products are torch's own, of tiles of columns:
+    of torchvision's operator and its results. A tap of output (i, j) samples at ``(i * stride - padding + tap *
+    dilation) + offset``, bilinearly; what lies outside the input is 0. Products are torch's own, of tiles of columns:
     memory grows by no more than a tile. Differentiable, once, by all five tensors.
 
     Args:
