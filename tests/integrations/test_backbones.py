@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import yolact
 from yolact.config import get_config
+from yolact.engine import Engine
 from yolact.engine.network import is_plain
 from yolact.errors import UserError
 from yolact.models.backbones import layers_to_c4, make_backbone, with_backbone
@@ -205,7 +206,9 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
 
 def test_weights_that_timm_fetches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = model_on("timm/resnet18.a1_in1k")
-    with pytest.raises(UserError, match=r"^timm/resnet18\.a1_in1k: timm does not make it \("):  # there is no network
+    with pytest.raises(
+        UserError, match=r"^timm/resnet18\.a1_in1k: timm has no weights of it to fetch \("
+    ):  # there is no network
         start_from(model, "pretrained")
     theirs = settled(timm.create_model("resnet18"))
     save_file = installed("safetensors.torch").save_file
@@ -232,6 +235,15 @@ def test_batch_norm_of_several_processes_keeps_its_activation() -> None:
         convert_sync_batch_norm(backbone)
         assert any(isinstance(module, nn.SyncBatchNorm) for module in backbone.modules())
         assert_same_maps(backbone(noise()), expected)
+
+
+def test_half_precision_and_no_recording() -> None:
+    """What another's network does on the way may be such as a CUDA graph cannot hold."""
+    model = model_on("timm/convnext_atto")
+    ready = Engine(lambda device: pytest.fail("asked to record")).ready(model, "bf16")
+    assert ready.replays is None
+    with torch.no_grad():
+        assert distance(ready.network(noise()), model(noise())) < 0.05  # bfloat16 keeps eight bits
 
 
 def test_a_network_of_timms_trains() -> None:

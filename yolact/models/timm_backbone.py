@@ -104,15 +104,16 @@ class TimmBackbone(nn.Module):
         Raises:
             UserError: there are none, or they cannot be had.
         """
-        state = self._create(pretrained=True).state_dict()
+        state = self._create(weights=True).state_dict()
         return {f"net.{name}": tensor for name, tensor in state.items()}
 
-    def _create(self, **options: Any) -> Any:
-        """The network, and in its `feature_info` what it says of its maps."""
+    def _create(self, weights: bool = False) -> Any:
+        """The network, with weights that timm fetches or random ones; its `feature_info` tells of its maps."""
         try:
-            return _timm().create_model(self.name, **self.options, **options)
-        except Exception as error:  # each family has its own way to refuse; what fetches weights, others
-            raise UserError(f"{PREFIX}{self.name}: timm does not make it ({_first_line(error)})") from error
+            return _timm().create_model(self.name, pretrained=weights, **self.options)
+        except Exception as error:  # each family has its own way to refuse, and what fetches weights others
+            fault = "has no weights of it to fetch" if weights else "does not make it"
+            raise UserError(f"{PREFIX}{self.name}: timm {fault} ({_first_line(error)})") from error
 
     def _input(self) -> Tensor:
         side = self.size + self.padding
