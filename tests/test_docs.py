@@ -46,6 +46,11 @@ def some_tensors() -> dict[str, Any]:
         "a": [square],
         "b": [square],
         "crowd": [0],
+        "x": torch.randn(1, 4, 6, 7, generator=random),
+        "offset": torch.randn(1, 18, 6, 7, generator=random),
+        "factors": torch.rand(1, 9, 6, 7, generator=random),
+        "weight": torch.randn(5, 4, 3, 3, generator=random),
+        "bias": torch.zeros(5),
     }
 
 
