@@ -30,7 +30,7 @@ from yolact.ops import preprocess
 from yolact.structures import RawOutputs
 from yolact.train.assignment import assign
 from yolact.train.batches import Batch
-from yolact.train.losses import TERMS, losses
+from yolact.train.losses import TERMS, losses, term_names
 from yolact.train.matching import encode
 from yolact.train.step import HALF, TrainStep
 from yolact.train.targets import Targets
@@ -63,13 +63,13 @@ def random_targets(config: Config, batch: int) -> list[Targets]:
     return targets
 
 
-def plain_losses(raw: RawOutputs, semantic_logits: Tensor, targets: list[Targets], config: Config) -> Terms:
-    """The four losses as PyTorch writes them down, picture by picture, every tensor whole."""
-    options = config.train
+def plain_losses(raw: RawOutputs, semantic_logits: Tensor, targets: list[Targets], model: Yolact) -> Terms:
+    """The losses as PyTorch writes them down, picture by picture, every tensor whole."""
+    config, options = model.config, model.config.train
     priors = raw.priors
     corners = torch.cat([priors[:, :2] - priors[:, 2:] / 2, priors[:, :2] + priors[:, 2:] / 2], 1)
     h, w = raw.prototypes.shape[1:3]
-    sums = dict.fromkeys(TERMS, torch.zeros((), device=priors.device))
+    sums = dict.fromkeys(term_names(config), torch.zeros((), device=priors.device))
     positives = 0
     for b, target in enumerate(targets):
         shared = torch.minimum(target.boxes[:, None, 2:], corners[:, 2:])
@@ -108,6 +108,13 @@ def plain_losses(raw: RawOutputs, semantic_logits: Tensor, targets: list[Targets
             probabilities * inside, masks[truth].permute(1, 2, 0) * inside.float(), reduction="none"
         )
         mask = (entropy.sum((0, 1)) / ((x2 - x1) * (y2 - y1))).sum()
+        if model.maskiou_net is not None:
+            large = masks[truth].sum((1, 2)) > options.min_mask_iou_area
+            soft, solid = (probabilities * inside).permute(2, 0, 1)[large], masks[truth][large]
+            overlap = ((soft > 0.5) & solid).sum((1, 2))
+            found = overlap / ((soft > 0.5).sum((1, 2)) + solid.sum((1, 2)) - overlap)
+            predicted = model.maskiou_net(soft[:, None]).gather(1, target.labels[truth][large, None])[:, 0]
+            sums["mask_iou"] = sums["mask_iou"] + F.smooth_l1_loss(predicted, found, reduction="sum")
 
         union = torch.zeros_like(semantic_logits[b], dtype=torch.float32)
         small = F.interpolate(target.masks[None].float(), union.shape[1:], mode="bilinear")[0] > 0.5
@@ -117,9 +124,10 @@ def plain_losses(raw: RawOutputs, semantic_logits: Tensor, targets: list[Targets
         semantic = semantic / union[0].numel()
         for name, term in zip(TERMS, (box, classification, mask, semantic), strict=True):
             sums[name] = sums[name] + term
-    weights = (options.box_weight, options.classification_weight, options.mask_weight, options.semantic_weight)
-    counts = (positives, positives, positives, len(targets))
-    return {name: weight * sums[name] / count for name, weight, count in zip(TERMS, weights, counts, strict=True)}
+    return {
+        name: getattr(options, f"{name}_weight") * total / (len(targets) if name == "semantic" else positives)
+        for name, total in sums.items()
+    }
 
 
 class Bench:
@@ -157,19 +165,20 @@ class Bench:
 
     def our_losses(self) -> Terms:
         raw, semantic = self.leaves()
-        return self._back(losses(raw, semantic, self.batch.assignment, self.totals, self.config.train), raw, semantic)
+        rest = self.batch.assignment, self.totals, self.config.train, self.model.maskiou_net
+        return self._back(losses(raw, semantic, *rest), raw, semantic)
 
     def plain_losses(self) -> Terms:
         raw, semantic = self.leaves()
-        return self._back(plain_losses(raw, semantic, self.targets, self.config), raw, semantic)
+        return self._back(plain_losses(raw, semantic, self.targets, self.model), raw, semantic)
 
     def our_step(self) -> Terms:
         row = self.step([self.batch], self.totals, RATE)
-        return dict(zip((*TERMS, "gradient"), row, strict=True))
+        return dict(zip((*self.step.terms, "gradient"), row, strict=True))
 
     def plain_step(self) -> Terms:
         self.optimizer.zero_grad()
-        terms = plain_losses(*self.forward(), self.targets, self.config)
+        terms = plain_losses(*self.forward(), self.targets, self.model)
         self.scaler.scale(torch.stack(list(terms.values())).sum()).backward()
         self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
