@@ -34,8 +34,13 @@ def stand_in(
         torch.manual_seed(SEED)
         model = Model(get_config(config))
         for module in model.modules():
-            if isinstance(module, DeformableConv2d):  # of which the offsets begin as 0; so they vary by a pixel
-                nn.init.kaiming_normal_(module.conv_offset_mask.weight)
+            if isinstance(module, DeformableConv2d):  # whose offsets begin as 0
+                # By a pixel from tap to tap, by less from place to place: features that are random, sampled a pixel off
+                # by a random feature, and so on from block to block, would come out otherwise for a rounding error.
+                offset_mask = module.conv_offset_mask
+                nn.init.normal_(offset_mask.weight, std=0.1 * offset_mask.weight[0].numel() ** -0.5)
+                assert offset_mask.bias is not None
+                nn.init.normal_(offset_mask.bias)
     model.to(device).train()
     images = model.preprocess(pictures)
     for module in model.modules():
