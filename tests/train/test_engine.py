@@ -250,6 +250,15 @@ def test_what_lies_before_c4_is_frozen_and_no_more(name: str) -> None:
     assert all(p.grad is not None for p in backbone.parameters() if p.requires_grad)
 
 
+def test_deformable_convolutions_learn_their_offsets_before_c4_too() -> None:
+    backbone = Yolact(replace(get_config("yolact_plus_resnet50"), size=64, mask_rescoring=False)).backbone
+    freeze_to_c4(backbone)
+    trained = {name for name, p in backbone.named_parameters() if p.requires_grad and not name.startswith("layers.3.")}
+    ends = ("weight", "bias", "conv_offset_mask.weight", "conv_offset_mask.bias")
+    blocks = [f"layers.1.{block}" for block in range(4)] + [f"layers.2.{block}" for block in range(6)]
+    assert trained == {f"{block}.conv2.{end}" for block in blocks for end in ends}
+
+
 def test_a_random_backbone_is_not_frozen(data: Path, tmp_path: Path) -> None:
     config = replace(TINY, backbone="resnet50")
     recipe = replace(STRONG, freeze_to_c4=True, freeze_batch_norm=True)

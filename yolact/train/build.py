@@ -14,6 +14,7 @@ from yolact.data.faults import OnFault, summary
 from yolact.distributed import world_size
 from yolact.errors import UserError
 from yolact.models.backbones import Backbone, layers_to_c4
+from yolact.models.deformable import DeformableConv2d
 from yolact.models.start import start_from
 from yolact.models.timm_backbone import convert_sync_batch_norm
 from yolact.options import TrainOptions
@@ -144,6 +145,12 @@ def build(
 
 
 def freeze_to_c4(backbone: Backbone) -> None:
-    """Take the layers of a backbone up to C4 out of training, batch norm included."""
+    """Take the layers of a backbone up to C4 out of training, batch norm included.
+
+    But for deformable convolutions: a plain network's weights, which they may have come from, know of no offsets.
+    """
     for layer in layers_to_c4(backbone):
         layer.eval().requires_grad_(False)
+        for module in layer.modules():
+            if isinstance(module, DeformableConv2d):
+                module.requires_grad_(True)
