@@ -1,5 +1,6 @@
 """What a GPU is asked of the deformable convolution: the sizes of YOLACT++ at 550 pixels, beside torchvision's.
 
+Tensors are laid out as networks hand them over: ours channels last, torchvision's in planes, as it would lay them anew.
 Offsets are multiples of a sixteenth, which a position still holds in half precision: torchvision computes it so.
 """
 
@@ -24,12 +25,12 @@ Way = Callable[..., Tensor]
 
 
 def yolact(
-    offset: Tensor, mask: Tensor, bias: Tensor, input: Tensor, weight: Tensor, *, deterministic: bool = False
+    input: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias: Tensor, *, deterministic: bool = False
 ) -> Tensor:
     return ops.deform_conv2d(input, offset, weight, bias, padding=1, mask=mask, deterministic=deterministic)
 
 
-def torchvision(offset: Tensor, mask: Tensor, bias: Tensor, input: Tensor, weight: Tensor) -> Tensor:
+def torchvision(input: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     from torchvision.ops import deform_conv2d
 
     return deform_conv2d(input, offset, weight, bias, padding=1, mask=mask)
@@ -47,24 +48,22 @@ def gradients(way: Way, *tensors: Tensor) -> tuple[Tensor, ...]:
 
 
 def in_its_layout(name: str, run: Callable[..., object]) -> Contender:
-    """Input and weight come both ways: channels last, which ours takes as they are, come after the others."""
-    if name == "torchvision":
-        return Contender(lambda *given: run(*given[:5]))
-    return Contender(lambda *given: run(*given[:3], *given[5:]))
+    """Takes what `draw` gives."""
+    return Contender(lambda *given: run(*(given[:5] if name == "torchvision" else given[5:])))
 
 
 def draw(seed: int, batch: int, channels: int, side: int, dtype: torch.dtype, device: torch.device) -> InputSet:
-    """Offsets, mask, bias, input and weight, and the last two channels last."""
+    """Input, offsets, mask, weight and bias; and once more, channels last."""
     random = torch.Generator().manual_seed(seed)
-    offset = (torch.randn(batch, 18, side, side, generator=random) * 16).round() / 16
-    mask = torch.rand(batch, 9, side, side, generator=random)
-    bias = torch.randn(channels, generator=random)
-    both = (
+    drawn = (
         torch.randn(batch, channels, side, side, generator=random),
+        (torch.randn(batch, 18, side, side, generator=random) * 16).round() / 16,
+        torch.rand(batch, 9, side, side, generator=random),
         torch.randn(channels, channels, 3, 3, generator=random) / (3 * channels**0.5),
+        torch.randn(channels, generator=random),
     )
-    last = (tensor.contiguous(memory_format=torch.channels_last) for tensor in both)
-    return tuple(tensor.to(device, dtype) for tensor in (offset, mask, bias, *both, *last))
+    planes = [tensor.to(device, dtype) for tensor in drawn]
+    return *planes, *(t.contiguous(memory_format=torch.channels_last) if t.dim() == 4 else t for t in planes)
 
 
 def check(contenders: dict[str, Contender], dtype: torch.dtype, *given: Tensor) -> None:
