@@ -109,18 +109,23 @@ YOLACT_INLINE void weigh(const DeformSample<T>& sample, T (&weight)[4]) {
   for (T& each : weight) each *= sample.mask;
 }
 
+template <class Lanes, class T>
+YOLACT_INLINE void add_lanes(T* to, Lanes lanes) {
+  store_lanes(to, load_lanes<Lanes>(to) + lanes);
+}
+
 // ---- forward ----
 
 template <class Lanes, class T>
 YOLACT_INLINE void interpolate(const T* const (&from)[4], const T (&weight)[4], const Run& run, T* to) {
+  const T *const from0 = from[0] + run.begin, *const from1 = from[1] + run.begin;
+  const T *const from2 = from[2] + run.begin, *const from3 = from[3] + run.begin;
   int64_t c = 0;
-  for (const int64_t begin = run.begin; c + kLanes <= run.count; c += kLanes)
-    store_lanes(to + c, load_lanes<Lanes>(from[0] + begin + c) * weight[0] +
-                            load_lanes<Lanes>(from[1] + begin + c) * weight[1] +
-                            load_lanes<Lanes>(from[2] + begin + c) * weight[2] +
-                            load_lanes<Lanes>(from[3] + begin + c) * weight[3]);
-  for (int64_t i = run.begin + c; c < run.count; ++c, ++i)
-    to[c] = from[0][i] * weight[0] + from[1][i] * weight[1] + from[2][i] * weight[2] + from[3][i] * weight[3];
+  for (; c + kLanes <= run.count; c += kLanes)
+    store_lanes(to + c, load_lanes<Lanes>(from0 + c) * weight[0] + load_lanes<Lanes>(from1 + c) * weight[1] +
+                            load_lanes<Lanes>(from2 + c) * weight[2] + load_lanes<Lanes>(from3 + c) * weight[3]);
+  for (; c < run.count; ++c)
+    to[c] = from0[c] * weight[0] + from1[c] * weight[1] + from2[c] * weight[2] + from3[c] * weight[3];
 }
 
 template <class T>
@@ -131,19 +136,22 @@ struct Forward {
 };
 
 template <class Lanes, class T>
-YOLACT_INLINE void make_columns(const Forward<T>& part) {
+YOLACT_INLINE void make_column(const Forward<T>& part, const Slice& slice, int64_t tap, const DeformSample<T>& sample) {
   const Columns<T>& all = part.all;
-  for (const Slice& slice : all.slices)
-    for_each_sample(all, part.begin, part.end, slice.offset_group,
-                    [&](int64_t tap, const DeformSample<T>& sample) __attribute__((always_inline)) {
-                      const T* from[4];
-                      T weight[4];
-                      find_neighbours(all.a, sample, slice.channel, static_cast<const T*>(all.a.input), all.zeros,
-                                      from);
-                      weigh(sample, weight);
-                      for (const Run& run : slice.runs)
-                        interpolate<Lanes>(from, weight, run, part.columns + run.column + tap * all.stride());
-                    });
+  const T* from[4];
+  T weight[4];
+  find_neighbours(all.a, sample, slice.channel, static_cast<const T*>(all.a.input), all.zeros, from);
+  weigh(sample, weight);
+  for (const Run& run : slice.runs)
+    interpolate<Lanes>(from, weight, run, part.columns + run.column + tap * all.stride());
+}
+
+template <class Lanes, class T>
+YOLACT_INLINE void make_columns(const Forward<T>& part) {
+  for (const Slice& slice : part.all.slices)
+    for_each_sample(part.all, part.begin, part.end, slice.offset_group,
+                    [&](int64_t tap, const DeformSample<T>& sample)
+                        __attribute__((always_inline)) { make_column<Lanes>(part, slice, tap, sample); });
 }
 
 template <int kBytes>
@@ -192,17 +200,30 @@ YOLACT_INLINE void add_products(const T* const (&from)[4], const Run& run, const
 }
 
 template <class Lanes, class T>
+YOLACT_INLINE void sum_lanes(const Lanes (&sum)[kSums], T* to) {
+  T lanes[kLanes];  // each sum's lanes 0 to 3, one after the other; then of 4 to 7, and so on
+  store_lanes(lanes, fold<1>(fold<2>(sum[0], sum[2]), fold<2>(sum[1], sum[3])));
+  for (int i = 0; i < kSums; ++i) to[i] = (lanes[i] + lanes[4 + i]) + (lanes[8 + i] + lanes[12 + i]);
+}
+
+template <class Lanes, class T>
 YOLACT_INLINE void scatter(const T* gradient, const T (&weight)[4], const Run& run, T* const (&to)[4]) {
+  T *const to0 = to[0] + run.begin, *const to1 = to[1] + run.begin;
+  T *const to2 = to[2] + run.begin, *const to3 = to[3] + run.begin;
   int64_t c = 0;
   for (; c + kLanes <= run.count; c += kLanes) {
     const Lanes lanes = load_lanes<Lanes>(gradient + c);
-    for (int i = 0; i < 4; ++i) {
-      T* const place = to[i] + run.begin + c;
-      store_lanes(place, load_lanes<Lanes>(place) + lanes * weight[i]);
-    }
+    add_lanes(to0 + c, lanes * weight[0]);
+    add_lanes(to1 + c, lanes * weight[1]);
+    add_lanes(to2 + c, lanes * weight[2]);
+    add_lanes(to3 + c, lanes * weight[3]);
   }
-  for (; c < run.count; ++c)
-    for (int i = 0; i < 4; ++i) to[i][run.begin + c] += gradient[c] * weight[i];
+  for (; c < run.count; ++c) {
+    to0[c] += gradient[c] * weight[0];
+    to1[c] += gradient[c] * weight[1];
+    to2[c] += gradient[c] * weight[2];
+    to3[c] += gradient[c] * weight[3];
+  }
 }
 
 template <class T>
@@ -216,33 +237,31 @@ struct Backward {
 };
 
 template <class Lanes, class T>
-YOLACT_INLINE void take_back(const Backward<T>& part) {
-  const Columns<T>& all = part.all;
+YOLACT_INLINE void take_back_column(const Backward<T>& part, int64_t tap, const DeformSample<T>& sample) {
+  const DeformConv2dArguments& a = part.all.a;
   const Slice& slice = part.slice;
-  T* const input_gradient = static_cast<T*>(all.a.input_gradient);
-  for_each_sample(all, part.begin, part.end, slice.offset_group,
-                  [&](int64_t tap, const DeformSample<T>& sample) __attribute__((always_inline)) {
-                    const T* const gradient = part.column_gradient + tap * all.stride();
-                    if (part.sums != nullptr) {
-                      const T* from[4];
-                      find_neighbours(all.a, sample, slice.channel, static_cast<const T*>(all.a.input), all.zeros,
-                                      from);
-                      Lanes sum[kSums]{};
-                      for (const Run& run : slice.runs) add_products(from, run, gradient + run.column, sum);
-                      for (int i = 0; i < kSums; ++i) {
-                        T lanes[kLanes];
-                        store_lanes(lanes, sum[i]);
-                        part.sums[tap * kSums + i] = sum_by_halves(lanes, kLanes);
-                      }
-                    }
-                    if (input_gradient != nullptr) {
-                      T* to[4];
-                      T weight[4];
-                      find_neighbours(all.a, sample, slice.channel, input_gradient, part.nowhere, to);
-                      weigh(sample, weight);
-                      for (const Run& run : slice.runs) scatter<Lanes>(gradient + run.column, weight, run, to);
-                    }
-                  });
+  const T* const gradient = part.column_gradient + tap * part.all.stride();
+  if (part.sums != nullptr) {
+    const T* from[4];
+    find_neighbours(a, sample, slice.channel, static_cast<const T*>(a.input), part.all.zeros, from);
+    Lanes sum[kSums]{};
+    for (const Run& run : slice.runs) add_products(from, run, gradient + run.column, sum);
+    sum_lanes(sum, part.sums + tap * kSums);
+  }
+  if (a.input_gradient != nullptr) {
+    T* to[4];
+    T weight[4];
+    find_neighbours(a, sample, slice.channel, static_cast<T*>(a.input_gradient), part.nowhere, to);
+    weigh(sample, weight);
+    for (const Run& run : slice.runs) scatter<Lanes>(gradient + run.column, weight, run, to);
+  }
+}
+
+template <class Lanes, class T>
+YOLACT_INLINE void take_back(const Backward<T>& part) {
+  for_each_sample(part.all, part.begin, part.end, part.slice.offset_group,
+                  [&](int64_t tap, const DeformSample<T>& sample)
+                      __attribute__((always_inline)) { take_back_column<Lanes>(part, tap, sample); });
 }
 
 template <int kBytes>
@@ -252,34 +271,36 @@ YOLACT_INLINE void take_floats_back(const Backward<float>& part) {
 void visit(const Backward<float>& part) { at_level<YOLACT_WIDTHS(take_floats_back)>(part); }
 void visit(const Backward<double>& part) { take_back<Lanes<16, double>>(part); }
 
-// The gradients of offsets and mask at some positions, of the sums of each slice.
+// The gradients of offsets and mask of one sample, of the sums of each slice of its channels.
 template <class T>
-void finish(const Columns<T>& all, int64_t begin, int64_t end, const T* sums) {
+void finish(const Columns<T>& all, const T* sums, size_t first_slice, size_t end_slice, int64_t tap,
+            const DeformSample<T>& sample) {
   const DeformConv2dArguments& a = all.a;
-  const int64_t plane = a.out_height * a.out_width, taps = all.taps();
-  T *const offset_gradient = static_cast<T*>(a.offset_gradient), *const mask_gradient =
-                                                                     static_cast<T*>(a.mask_gradient);
-  size_t slice = 0;
-  for (int64_t group = 0; group < a.offset_groups; ++group) {
-    const size_t first = slice;
-    while (slice < all.slices.size() && all.slices[slice].offset_group == group) ++slice;
-    for_each_sample(
-        all, begin, end, group, [&](int64_t tap, const DeformSample<T>& sample) __attribute__((always_inline)) {
-          T sum[kSums]{};
-          for (size_t i = first; i < slice; ++i)
-            for (int k = 0; k < kSums; ++k)
-              sum[k] += sums[(static_cast<int64_t>(i) * all.count * taps + tap) * kSums + k];
-          const T twist = sum[3] - sum[1];
-          const T along_y = sum[2] + sample.x.part * twist, along_x = sum[1] + sample.y.part * twist;
-          const int64_t position = all.first + tap / taps, pixel = position % plane;
-          const int64_t place = (position / plane * a.offset_groups + group) * taps + tap % taps;
-          if (offset_gradient != nullptr) {
-            offset_gradient[2 * place * plane + pixel] = sample.mask * along_y;
-            offset_gradient[(2 * place + 1) * plane + pixel] = sample.mask * along_x;
-          }
-          if (mask_gradient != nullptr)
-            mask_gradient[place * plane + pixel] = sum[0] + sample.x.part * sum[1] + sample.y.part * along_y;
-        });
+  const int64_t taps = all.taps(), samples = all.count * taps, plane = a.out_height * a.out_width;
+  T sum[kSums]{};
+  for (size_t slice = first_slice; slice < end_slice; ++slice)
+    for (int i = 0; i < kSums; ++i) sum[i] += sums[(static_cast<int64_t>(slice) * samples + tap) * kSums + i];
+  const T twist = sum[3] - sum[1];
+  const T along_y = sum[2] + sample.x.part * twist, along_x = sum[1] + sample.y.part * twist;
+  const int64_t pixel = (all.first + tap / taps) % plane, group = all.slices[first_slice].offset_group;
+  const int64_t place = (sample.picture * a.offset_groups + group) * taps + tap % taps;
+  if (a.offset_gradient != nullptr) {
+    T* const gradient = static_cast<T*>(a.offset_gradient) + 2 * place * plane + pixel;
+    gradient[0] = sample.mask * along_y;
+    gradient[plane] = sample.mask * along_x;
+  }
+  if (a.mask_gradient != nullptr)
+    static_cast<T*>(a.mask_gradient)[place * plane + pixel] = sum[0] + sample.x.part * sum[1] + sample.y.part * along_y;
+}
+
+// Of some positions of the range.
+template <class T>
+void finish(const Columns<T>& all, const T* sums, int64_t begin, int64_t end) {
+  for (size_t first = 0, next = 0; first < all.slices.size(); first = next) {
+    const int64_t group = all.slices[first].offset_group;
+    while (next < all.slices.size() && all.slices[next].offset_group == group) ++next;
+    for_each_sample(all, begin, end, group,
+                    [&](int64_t tap, const DeformSample<T>& sample) { finish(all, sums, first, next, tap, sample); });
   }
 }
 
@@ -304,7 +325,7 @@ void backward(const DeformConv2dArguments& a, int64_t first, int64_t count, cons
   });
   if (!has_sums) return;
   for_each(parallel, (count + kPositions - 1) / kPositions, [&](int64_t task) {
-    finish(all, task * kPositions, std::min(count, (task + 1) * kPositions), sums.data());
+    finish(all, sums.data(), task * kPositions, std::min(count, (task + 1) * kPositions));
   });
 }
 

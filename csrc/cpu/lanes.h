@@ -110,6 +110,11 @@ YOLACT_INLINE void store_lanes(T* to, Lanes lanes) {
   }
 }
 
+template <class Vector>
+constexpr int kLanesOf = sizeof(Vector) / sizeof(std::declval<Vector>()[0]);
+template <class Half>
+constexpr int kLanesOf<Halves<Half>> = 2 * kLanesOf<Half>;
+
 // In each block of 2 * kWidth lanes: the low and the high half of a's, added, then those of b's.
 template <int kWidth, class Vector, int... kIndex>
 YOLACT_INLINE Vector fold(Vector a, Vector b, std::integer_sequence<int, kIndex...>) {
@@ -119,11 +124,11 @@ YOLACT_INLINE Vector fold(Vector a, Vector b, std::integer_sequence<int, kIndex.
 }
 template <int kWidth, class Vector>
 YOLACT_INLINE Vector fold(Vector a, Vector b) {
-  return fold<kWidth>(a, b, std::make_integer_sequence<int, sizeof(Vector) / sizeof(float)>());
+  return fold<kWidth>(a, b, std::make_integer_sequence<int, kLanesOf<Vector>>());
 }
 template <int kWidth, class Half>
 YOLACT_INLINE Halves<Half> fold(Halves<Half> a, Halves<Half> b) {
-  if constexpr (sizeof(Half) == kWidth * sizeof(float)) {
+  if constexpr (kLanesOf<Half> == kWidth) {
     return {a.low + a.high, b.low + b.high};
   } else {
     return {fold<kWidth>(a.low, b.low), fold<kWidth>(a.high, b.high)};
@@ -141,14 +146,6 @@ YOLACT_INLINE Lanes sum_each(const Lanes (&terms)[kLanes]) {
 #pragma GCC unroll 2
   for (int i = 0; i < 2; ++i) c[i] = fold<2>(b[i], b[i + 2]);
   return fold<1>(c[0], c[1]);
-}
-
-// The sum of `count` values, a power of two, by halves; they are overwritten.
-template <class T>
-YOLACT_INLINE T sum_by_halves(T* values, int64_t count) {
-  for (int64_t half = count / 2; half > 0; half /= 2)
-    for (int64_t i = 0; i < half; ++i) values[i] += values[i + half];
-  return values[0];
 }
 
 // The sum of all terms, lane by lane, in the order of sum_each.

@@ -11,6 +11,14 @@ namespace yolact::cpu {
 
 static_assert(kBandLanes == kLanes, "a load is the columns that are added up last");
 
+// The sum of `count` values, a power of two, by halves; they are overwritten.
+template <class T>
+YOLACT_INLINE T sum_by_halves(T* values, int64_t count) {
+  for (int64_t half = count / 2; half > 0; half /= 2)
+    for (int64_t i = 0; i < half; ++i) values[i] += values[i + half];
+  return values[0];
+}
+
 // Rows that are computed together: chains of additions that do not wait for each other.
 constexpr int kRowsAtOnce = 4;
 
