@@ -56,6 +56,12 @@ for dtype in (torch.float32, torch.float16, torch.bfloat16):
     loss.sum().backward()
     for tensor in (loss.detach(), leaves[0].grad, leaves[1].grad):
         take(tensor)
+    shapes = (2, 37, 9, 8), (2, 18, 9, 8), (3, 37, 3, 3), (2, 9, 9, 8)
+    leaves = [torch.rand(shape, generator=torch.Generator().manual_seed(3)).to(dtype).requires_grad_() for shape in shapes]
+    convolved = ops.deform_conv2d(*leaves[:3], padding=1, mask=leaves[3])
+    convolved.sum().backward()
+    for tensor in (convolved.detach(), *(leaf.grad for leaf in leaves)):
+        take(tensor)
 scores = crowd.class_logits.softmax(-1)[:, :500, 1:].mT
 take(ops.fast_nms(torch.rand(1, 500, 4, generator=torch.Generator().manual_seed(1)), scores))
 for dense in (inputs.ellipses(5, 131, 203), inputs.noise(3, 131, 203), inputs.noise(2, 131, 203).mT):

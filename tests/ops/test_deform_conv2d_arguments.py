@@ -199,4 +199,4 @@ def test_deform_conv2d_needs_a_tile_of_columns():
     result, inputs = (4 * 8 * channels * 70 * 70 for channels in (16, 64 + 18 + 9))
     assert peak(forward) < result + 1.5 * tile
     # Beside the inputs' gradients: the result, its gradient and a copy of that in channels last.
-    assert peak(both) < 3 * result + inputs + 2 * tile
+    assert peak(both) < 3 * result + inputs + 3 * tile  # one, and what the C library keeps of others
