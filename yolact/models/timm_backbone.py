@@ -71,7 +71,7 @@ class TimmBackbone(nn.Module):
     def layers_to_c4(self) -> list[nn.Module]:
         """The layers that C4 is computed by: whose every weight its gradient reaches."""
         with torch.device("meta"):
-            net = self._create()
+            net = self._create().eval()  # batch norm of a single value refuses to train
             c4 = _channels_first(net, net(self._input()))[1]
         names, parameters = zip(*net.named_parameters(), strict=True)
         gradients = torch.autograd.grad(c4.sum(), parameters, allow_unused=True)
