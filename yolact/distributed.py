@@ -14,11 +14,13 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
 
 from yolact.errors import UserError
 
 T = TypeVar("T")
 
+MEETING = timedelta(minutes=10)  # processes start together: who has not come by then is dead
 TIMEOUT = timedelta(hours=2)  # one process evaluates while the others wait
 
 
@@ -43,6 +45,9 @@ def process_group(device: torch.device) -> Iterator[torch.device]:
 
     Args:
         device: "cuda" without an index becomes this process's own of the machine. NCCL connects GPUs, gloo CPUs.
+
+    Raises:
+        UserError: this process has no GPU, or not all processes came.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
         yield device
@@ -54,11 +59,24 @@ def process_group(device: torch.device) -> Iterator[torch.device]:
             raise UserError(f"process {os.environ['RANK']} has no GPU: there is no {device} here; start fewer")
         torch.cuda.set_device(device)
     # What the host has to know goes through gloo, and no process waits for its GPU to learn it.
-    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    store, number, count = _meet()
+    dist.init_process_group(backend, store=store, rank=number, world_size=count, timeout=TIMEOUT)
     try:
         yield device
     finally:
         dist.destroy_process_group()
+
+
+def _meet() -> tuple[dist.Store, int, int]:
+    """What the processes keep between them, which of them this is, and how many there are, once all have come."""
+    try:
+        store, number, count = next(rendezvous("env://", timeout=MEETING))
+        store.set(f"here {number}", "")
+        store.wait([f"here {other}" for other in range(count)], MEETING)
+    except dist.DistError as error:
+        raise UserError(f"not every process has come within {MEETING.total_seconds():g} s") from error
+    return store, number, count
 
 
 def sum_over_processes(value: Tensor) -> Tensor:

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import json
 import signal
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
-from tiny import PLUS, STRONG, TINY, Outcome, Run, run_all, small_runs, write_squares
+from tiny import PLUS, STRONG, TINY, Outcome, Run, free_port, run_all, small_runs, write_squares
 
+from yolact import distributed
 from yolact.config import Config
 from yolact.data.augment import Augmentation
 from yolact.data.coco import read_coco
 from yolact.data.samples import SampleStream
+from yolact.errors import UserError
 from yolact.models.checkpoint import save_checkpoint
 from yolact.models.yolact import Yolact
 from yolact.train.engine import train
 from yolact.train.losses import term_names
 
 ABSOLUTE = 1e-5  # sums of four pictures in another order, through six steps
+MOMENTUM = 3e-4  # a unit within rounding of a ReLU's corner falls to one side or the other: one pixel's gradient
 
 
 @pytest.fixture(scope="module")
@@ -59,11 +63,10 @@ def outcomes(folder: Path) -> dict[str, Outcome]:
     return dict(zip(runs, run_all(folder, list(runs.values()), processes=2), strict=True))
 
 
-def trained(folder: Path) -> dict[str, torch.Tensor]:
+def trained(folder: Path) -> tuple[dict[str, torch.Tensor], list[torch.Tensor]]:
     """The weights of a run, and their momentum."""
     training = torch.load(folder / "checkpoint.pth", weights_only=True)["training"]
-    momentum = {f"momentum {n}": s["momentum_buffer"] for n, s in training["optimizer"]["state"].items()}
-    return {**training["model"], **momentum}
+    return training["model"], [state["momentum_buffer"] for state in training["optimizer"]["state"].values()]
 
 
 @pytest.mark.parametrize("config", [TINY, PLUS], ids=lambda config: config.name)
@@ -77,9 +80,11 @@ def test_two_processes_train_what_one_does(config: Config, folder: Path, outcome
     with small_runs():
         for name, accumulate in (("one", 1), ("parts", 4)):
             train(config, folder / "truth.json", folder, outputs[name], accumulate=accumulate, **options)
-    expected = trained(outputs["one"])
+    weights, momentum = trained(outputs["one"])
     for name in ("parts", "two"):
-        torch.testing.assert_close(trained(outputs[name]), expected, rtol=0, atol=ABSOLUTE)
+        found = trained(outputs[name])
+        torch.testing.assert_close(found[0], weights, rtol=0, atol=ABSOLUTE)
+        torch.testing.assert_close(found[1], momentum, rtol=0, atol=MOMENTUM)
         logs = [(outputs[run] / "log.jsonl").read_text().splitlines() for run in (name, "one")]
         for mine, theirs in zip(*(map(json.loads, log) for log in logs), strict=True):
             for term in (*term_names(config), "gradient_norm"):
@@ -90,6 +95,16 @@ def test_processes_without_a_large_mask_train_together(folder: Path, outcomes: d
     assert outcomes["large-only"].statuses == (0, 0), outcomes["large-only"].told
     (line,) = (folder / "large-only" / "log.jsonl").read_text().splitlines()
     assert json.loads(line)["mask_iou"] == 0
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_process_that_stays_alone_says_so(rank: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "MEETING", timedelta(seconds=1))
+    for name, value in (("RANK", rank), ("WORLD_SIZE", 2), ("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", free_port())):
+        monkeypatch.setenv(name, str(value))
+    group = distributed.process_group(torch.device("cpu"))
+    with pytest.raises(UserError, match="not every process has come within 1 s"), group:
+        pytest.fail("entered")
 
 
 def test_a_signal_to_one_process_stops_both(outcomes: dict[str, Outcome]) -> None:
