@@ -57,7 +57,8 @@ for dtype in (torch.float32, torch.float16, torch.bfloat16):
     for tensor in (loss.detach(), leaves[0].grad, leaves[1].grad):
         take(tensor)
     shapes = (2, 37, 9, 8), (2, 18, 9, 8), (3, 37, 3, 3), (2, 9, 9, 8)
-    leaves = [torch.rand(shape, generator=torch.Generator().manual_seed(3)).to(dtype).requires_grad_() for shape in shapes]
+    seeded = torch.Generator().manual_seed(3)
+    leaves = [torch.rand(shape, generator=seeded).to(dtype).requires_grad_() for shape in shapes]
     convolved = ops.deform_conv2d(*leaves[:3], padding=1, mask=leaves[3])
     convolved.sum().backward()
     for tensor in (convolved.detach(), *(leaf.grad for leaf in leaves)):
