@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 from conftest import ROOT
@@ -103,3 +104,9 @@ def test_lazy_attributes_resolve():
         assert getattr(yolact, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = yolact.nonsense
+
+
+def test_files_of_tests_have_names_of_their_own():
+    """pytest imports them by their names alone."""
+    names = Counter(path.name for path in (ROOT / "tests").rglob("*.py"))
+    assert {name for name, count in names.items() if count > 1} <= {"__init__.py", "__main__.py"}
