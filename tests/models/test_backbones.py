@@ -28,9 +28,9 @@ def no_timm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
 
 
-@pytest.mark.parametrize("size", [64, 90])
 @pytest.mark.parametrize("name", BUILT_IN)
-def test_feature_maps_have_the_pyramids_sizes(name: str, size: int) -> None:
+def test_feature_maps_have_the_pyramids_sizes(name: str) -> None:
+    size = 90  # does not divide by 8, 16 and 32: sides are rounded up
     config = replace(get_config("yolact_base"), backbone=name, size=size)
     with torch.device("meta"):
         backbone = make_backbone(config).eval()
@@ -40,7 +40,7 @@ def test_feature_maps_have_the_pyramids_sizes(name: str, size: int) -> None:
     assert [tuple(feature.shape) for feature in maps] == expected
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
+@pytest.mark.parametrize("name", ["resnet50", "darknet53", "efficientnet_lite0", "mobilenet_v2"])
 def test_layers_to_c4_are_those_that_c4_depends_on(name: str) -> None:
     with torch.device("meta"):
         backbone = make_backbone(replace(get_config("yolact_base"), backbone=name, size=64))
