@@ -29,6 +29,7 @@ constexpr int kWide = 16 / sizeof(typename F::Real);
 // ---- what a sample's offset and mask, and by atomics its neighbours, get ----
 
 constexpr int kSamples = 16;  // of a block
+constexpr int kBlocks = 3;    // a multiprocessor: enough, so that threads have the registers for five loads at once
 
 // Adds what a lane has to the products of the columns' gradient with each of the four neighbours, where they are asked
 // for; and, a channel at a time, to the gradient of the input.
@@ -67,7 +68,7 @@ __device__ __forceinline__ void add_channels(const Samples& samples, const Split
 }
 
 template <class F>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kBlocks)
     sample_gradient_kernel(Samples samples, Split split, const void* column_gradient, bool is_scattered) {
   using Real = typename F::Real;
   SHARED(Corners<Real>, corners, kSamples);

@@ -44,9 +44,10 @@ def deform_conv2d(
         dilation: pixels from tap to tap.
         mask: [B, G * kh * kw, h, w], the factors, of any floating dtype (float64 with float64); ones for None.
         deterministic: whether the input's gradient has the same bits at every run. None asks
-            `torch.are_deterministic_algorithms_enabled()`. On a CPU it always has, with any number of threads. All
-            other results always have the bits that torch's products give them; of another number of threads those
-            may give the weight's gradient others.
+            `torch.are_deterministic_algorithms_enabled()`. On a CPU it always has, with any number of threads; on a GPU
+            it then takes time that grows with the square of the picture's pixels. All other results always have the
+            bits that torch's products give them; of another number of threads those may give the weight's gradient
+            others.
 
     Returns:
         [B, O, h, w] of the input's dtype, in torch.channels_last. Half types are computed in float32 on a CPU; on a GPU
