@@ -99,7 +99,7 @@ test-integrations: $(STAMPS)/dev $(TORCH_CUDA)/integrations  ## yolact.integrati
 
 test-integrations-newest: $(STAMPS)/dev $(TORCH_CUDA)/integrations  ## the same beside the newest releases
 	$(TORCH_CUDA)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
-	  --target build/integrations-newest ultralytics supervision mmdet rfdetr transformers tokenizers huggingface-hub
+	  --target build/integrations-newest ultralytics supervision mmdet rfdetr transformers tokenizers huggingface-hub timm
 	PYTHONPATH=build/integrations-newest $(INTEGRATION_TESTS) tests/integrations
 
 # Without dependencies: they would bring another OpenCV over the headless one. The list has them all.
