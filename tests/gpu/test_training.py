@@ -61,9 +61,12 @@ def first_batch(annotations: Path, config: Config) -> tuple[Config, Batch]:
     return config, batch
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-def test_a_step_is_the_cpus(gpu: torch.device, eight_pictures: Path, precision: Precision) -> None:
-    config, batch = first_batch(eight_pictures, get_config("yolact_lite0"))
+@pytest.mark.parametrize(
+    ("name", "precision"),
+    [("yolact_lite0", "fp32"), ("yolact_lite0", "bf16"), ("yolact_lite0", "fp16"), ("yolact_plus_resnet50", "fp32")],
+)
+def test_a_step_is_the_cpus(gpu: torch.device, eight_pictures: Path, name: str, precision: Precision) -> None:
+    config, batch = first_batch(eight_pictures, get_config(name))
     torch.manual_seed(0)
     model = Model(config, freeze_batch_norm=True).train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -77,9 +80,10 @@ def test_a_step_is_the_cpus(gpu: torch.device, eight_pictures: Path, precision: 
     assert all(parameter.isfinite().all() for parameter in model.parameters())
 
 
+@pytest.mark.parametrize("name", ["yolact_lite0", "yolact_plus_resnet50"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-def test_no_step_waits_for_the_gpu(gpu: torch.device, eight_pictures: Path, precision: Precision) -> None:
-    config, batch = first_batch(eight_pictures, get_config("yolact_lite0"))
+def test_no_step_waits_for_the_gpu(gpu: torch.device, eight_pictures: Path, name: str, precision: Precision) -> None:
+    config, batch = first_batch(eight_pictures, get_config(name))
     step = TrainStep(Model(config).to(gpu).train(), precision)
     batches = [batch.pin_memory(), batch.pin_memory()]
     step(batches, batch.assignment.totals, RATE)  # libraries choose their ways in the first

@@ -160,10 +160,13 @@ def test_the_net_learns_which_masks_are_good() -> None:
         optimizer.zero_grad()
         term(net, raw, assignment).backward()
         optimizer.step()
-    same_for_all = [
-        term(lambda masks, iou=i / 20: torch.full((len(masks), 3), iou), raw, assignment) for i in range(21)
-    ]
-    assert term(net, raw, assignment) < 0.2 * min(same_for_all)
+    cost = term(net, raw, assignment)
+    last, same_for_all = net.maskiou_net[-2], []
+    torch.nn.init.zeros_(last.weight)
+    for iou in range(21):
+        torch.nn.init.constant_(last.bias, iou / 20)
+        same_for_all.append(term(net, raw, assignment))
+    assert cost < 0.2 * min(same_for_all)
 
 
 def test_half_precision_answers_are_taken_in_single(net: MaskIoUNet) -> None:
@@ -172,6 +175,19 @@ def test_half_precision_answers_are_taken_in_single(net: MaskIoUNet) -> None:
     rounded = replace(raw, prototypes=half.prototypes.float(), mask_coefficients=half.mask_coefficients.float())
     assignment = assign(targets(), raw.priors, CONFIG, None)
     torch.testing.assert_close(term(net, half, assignment), term(net, rounded, assignment), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_networks_of_other_precisions_are_taken(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    net, raw = Yolact(CONFIG).maskiou_net, outputs(3)
+    assert net is not None
+    assignment = assign(targets(), raw.priors, CONFIG, None)
+    expected = term(net, raw, assignment)
+    other = replace(raw, prototypes=raw.prototypes.to(dtype), mask_coefficients=raw.mask_coefficients.to(dtype))
+    found = term(net.to(dtype), other, assignment)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected, rtol=0.02 if dtype == torch.bfloat16 else 1e-5, atol=0)
 
 
 def test_other_configurations_have_no_such_loss() -> None:

@@ -27,7 +27,7 @@ def mask_iou_loss(net: MaskIoUNet, raw: RawOutputs, assignment: Assignment) -> T
     with torch.no_grad():
         found, wanted = masks > 0.5, assignment.masks.index_select(0, truth)
         iou = (found & wanted).sum((1, 2)) / (found | wanted).sum((1, 2))
-    predicted = net(masks[:, None])  # [R, C]
+    predicted = net(masks[:, None].to(next(net.parameters()).dtype)).float()  # [R, C]
     label = assignment.channel.index_select(0, truth) % predicted.shape[1]
     return F.smooth_l1_loss(predicted.gather(1, label[:, None])[:, 0], iou, reduction="sum")
 
