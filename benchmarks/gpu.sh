@@ -61,10 +61,13 @@ else
   part install 180 bash -c install
   part tests-gpu 120 "$PYTHON" $(tests tests-gpu) tests/gpu --ignore tests/gpu/test_training.py
   # Side by side, as each leaves the GPU idle most of the time. Every allocation of torch's is one of its own, so that
-  # an access past its end is seen.
+  # an access past its end is seen. What torch's own kernels write no tool sees: gradients would look uninitialised.
   for tool in memcheck racecheck initcheck synccheck; do
+    selection=()
+    if [[ $tool == initcheck ]]; then selection=(-k "not backward"); fi
     part "$tool" 120 env PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool "$tool" --kernel-name kns=yolact \
-      --report-api-errors no --error-exitcode 99 "$PYTHON" -m pytest -q -p no:cacheprovider tests/gpu/test_short.py &
+      --report-api-errors no --error-exitcode 99 "$PYTHON" -m pytest -q -p no:cacheprovider tests/gpu/test_short.py \
+      "${selection[@]}" &
   done
   workers=$("$PYTHON" -c 'import xdist' 2>/dev/null && echo "-n 4")
   part tests-ops 150 "$PYTHON" $(tests tests-ops) $workers tests/ops -k cuda

@@ -2,7 +2,7 @@
 over this list too.
 
 Inputs are drawn on the CPU and copied as they lie there, strides and all, so that the only kernels are the package's
-own and whatever reads memory that nothing wrote is one of them.
+own and whatever reads memory that nothing wrote is one of them: but for those of gradients, which torch hands over.
 """
 
 from __future__ import annotations
@@ -57,14 +57,19 @@ MANY = (
 )
 
 
-def convolve(deterministic: bool, *tensors: Tensor) -> tuple[Tensor, ...]:
-    """A deformable convolution and its gradients."""
-    named = dict(zip(("input", "offset", "mask", "weight", "bias"), tensors, strict=True))
-    return deform_conv2d(**named), *deform_conv2d_gradients(deterministic, **named)
+def convolve(function: Callable[..., Any], *tensors: Tensor) -> Any:
+    return function(**dict(zip(("input", "offset", "mask", "weight", "bias"), tensors, strict=True)))
 
 
-# Groups of both kinds, whose channels are loaded one by one; and more channels than a block has.
-GROUPS, WIDE = (tuple(deformable(*numbers, RANDOM).values()) for numbers in ((12, 2, 3), (264, 1, 1)))
+CONVOLUTIONS = {
+    "deform_conv2d": deform_conv2d,
+    "deform_conv2d_backward": deform_conv2d_gradients,
+    "deform_conv2d_backward by atomics": partial(deform_conv2d_gradients, False),
+}
+
+# Groups of both kinds, whose channels are loaded one by one; more channels than a block has; and few enough that sums
+# are exact in half precision, in which torch may add up parts of a product.
+GROUPS, WIDE, FEW = (tuple(deformable(*numbers, RANDOM).values()) for numbers in ((12, 2, 3), (264, 1, 1), (16, 1, 1)))
 
 # A function, its tensors, its options.
 SHORT: dict[str, tuple[Callable[..., Any], tuple[Tensor, ...], dict[str, Any]]] = {
@@ -151,15 +156,15 @@ SHORT: dict[str, tuple[Callable[..., Any], tuple[Tensor, ...], dict[str, Any]]] 
         {},
     ),
     **{
-        f"deform_conv2d, {name}, {order}": (partial(convolve, order == "in order"), tensors, {})
-        for name, tensors in {
+        f"{name}, {kind}": (partial(convolve, function), tensors, {})
+        for kind, tensors in {
             "groups": GROUPS,
             "wide": WIDE,
-            "half": tuple(tensor.half() for tensor in WIDE),
+            "half": tuple(tensor.half() for tensor in FEW),
             "bfloat16": tuple(tensor.bfloat16() if i != 1 else tensor for i, tensor in enumerate(GROUPS)),
             "double": tuple(tensor.double() for tensor in GROUPS),
         }.items()
-        for order in ("in order", "by atomics")
+        for name, function in CONVOLUTIONS.items()
     },
     "preprocess": (
         ops.preprocess,
