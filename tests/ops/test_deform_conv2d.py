@@ -23,9 +23,9 @@ from yolact import ops
 from yolact.ops import reference
 
 
-@pytest.mark.parametrize("start", range(0, 60, 20))
+@pytest.mark.parametrize("start", range(0, 45, 15))
 def test_deform_conv2d_matches_reference(start):
-    for seed in range(start, start + 20):
+    for seed in range(start, start + 15):
         case = random_case(seed)
         found, expected = with_gradients(ops.deform_conv2d, case), with_gradients(reference.deform_conv2d, case)
         # Columns, their gradient and the result are each rounded to a half type on a GPU; offsets have their own.
@@ -34,7 +34,7 @@ def test_deform_conv2d_matches_reference(start):
 
 
 def test_deform_conv2d_matches_reference_in_float64():
-    for seed in range(20):
+    for seed in range(8):
         case = random_case(seed, (torch.float64,))
         found, expected = with_gradients(ops.deform_conv2d, case), with_gradients(reference.deform_conv2d, case)
         assert_close(found, expected, DOUBLE, f"seed {seed}")
@@ -120,9 +120,9 @@ def test_deform_conv2d_makes_the_gradients_that_are_asked_for():
 @pytest.mark.cpu_only
 def test_deform_conv2d_by_tiles():
     # The columns of a picture are more than 8 MiB: a tile ends within it, and the next goes on into another.
-    case = simple_case(3, 64, 4, (70, 70))
+    case = simple_case(2, 64, 4, (70, 70))
     found, expected = with_gradients(ops.deform_conv2d, case), with_gradients(reference.deform_conv2d, case)
-    assert_close(found, expected, 3 * TOLERANCE)  # sums over 14,700 positions
+    assert_close(found, expected, 3 * TOLERANCE)  # sums over 9,800 positions
 
 
 @pytest.mark.cpu_only

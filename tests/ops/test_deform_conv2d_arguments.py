@@ -132,23 +132,23 @@ def test_deform_conv2d_under_autocast():
 
 def test_deform_conv2d_opcheck():
     options = {"stride": [1, 1], "padding": [1, 1], "dilation": [1, 1], "deterministic": True}
-    for dtype in (torch.float32, torch.bfloat16):
+    for dtype, absent in ((torch.float32, {}), (torch.bfloat16, {"mask": None, "bias": None})):
         case = simple_case(dtype=dtype)
-        tensors = {
-            name: tensor.contiguous(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
-            for name in TENSORS
-            for tensor in [getattr(case, name).requires_grad_()]
-        }
-        for absent in ({}, {"mask": None, "bias": None}):
-            torch.library.opcheck(torch.ops.yolact.deform_conv2d, tuple((tensors | absent).values()), options)
-        plain = {name: tensor.detach() for name, tensor in tensors.items() if name != "bias"}
+        tensors = {name: getattr(case, name).requires_grad_() for name in TENSORS} | absent
+        for name in ("input", "weight"):
+            tensors[name] = tensors[name].contiguous(memory_format=torch.channels_last).detach().requires_grad_()
+        torch.library.opcheck(torch.ops.yolact.deform_conv2d, tuple(tensors.values()), options)
+        plain = [
+            tensors[name] if tensors[name] is None else tensors[name].detach() for name in TENSORS if name != "bias"
+        ]
         gradient = torch.ones(2, 6, 7, 9, dtype=dtype).contiguous(memory_format=torch.channels_last)
-        for wanted in ([True] * 4, [False, True, False, False]):
-            torch.library.opcheck(
-                torch.ops.yolact.deform_conv2d_backward, (gradient, *plain.values()), {**options, "wanted": wanted}
-            )
+        wanted = [True, not absent, True, not absent]
+        torch.library.opcheck(
+            torch.ops.yolact.deform_conv2d_backward, (gradient, *plain), {**options, "wanted": wanted}
+        )
 
 
+@pytest.mark.cpu_only
 def test_deform_conv2d_compiles_with_dynamic_sizes():
     compiled = torch.compile(ops.deform_conv2d, fullgraph=True, dynamic=True, backend="aot_eager")
     for case in (simple_case(), simple_case(3, 5, 4, (12, 11))):
