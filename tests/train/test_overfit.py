@@ -58,7 +58,7 @@ PLUS = replace(
     head_channels=16,
     deformable=DeformableOptions((0, 1, 1, 1)),
     mask_rescoring=True,
-    train=replace(SMALL.train, length=60),
+    train=replace(SMALL.train, length=45),
 )
 RECIPE = Recipe(Augmentation.none(), schedule="cosine", freeze_batch_norm=False)
 
@@ -128,9 +128,9 @@ def test_deformable_layers_and_scores_of_masks_are_learnt(data: Path, monkeypatc
     offsets = model.backbone.layers[3][0].conv2.conv_offset_mask.weight
     assert offsets.abs().max() > 1e-3, "they began at zero"
     results = list(chain.from_iterable(detect_dataset(model, data / "truth.json", data)))
-    assert evaluate(results, data / "truth.json")["segm"]["AP"] > 0.85
+    assert evaluate(results, data / "truth.json")["segm"]["AP"] > 0.85  # four seeds gave 1
     outlines = {t["image_id"]: t["segmentation"] for t in json.loads((data / "truth.json").read_text())["annotations"]}
     for picture, outline in outlines.items():
         best = max((r for r in results if r["image_id"] == picture), key=lambda result: result["box_score"])
         iou = mask.iou([best["segmentation"]], mask.frPyObjects(outline, 96, 128), [0]).item()
-        assert best["mask_score"] / best["box_score"] == pytest.approx(iou, abs=0.1)
+        assert best["mask_score"] / best["box_score"] == pytest.approx(iou, abs=0.1)  # four seeds: 0.04

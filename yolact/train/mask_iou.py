@@ -15,19 +15,19 @@ def mask_iou_loss(net: MaskIoUNet, raw: RawOutputs, assignment: Assignment) -> T
     """Smooth L1 between the IoU that masks have with their truths and the one predicted, summed over the masks.
 
     They are the masks drawn for the mask loss whose truths are large enough (`Assignment.rescored`), those of the whole
-    batch at once. A gradient flows into the masks as well, as in the original. Where there is none of them the net sees
-    an empty batch: its weights have a gradient all the same, zero, which processes that train together wait for.
+    batch at once, in single precision. A gradient flows into the masks as well, as in the original. Where there is none
+    of them the net sees an empty batch: its weights have a gradient all the same, zero, which processes that train
+    together wait for.
     """
     truth = assignment.truth.index_select(0, assignment.rescored)
     rows = assignment.drawn.index_select(0, assignment.rescored)
-    coefficients = raw.mask_coefficients.flatten(0, 1).index_select(0, rows)  # [R, K]
-    masks = soft_masks(
-        raw.prototypes.float(), coefficients.float().split(assignment.rescored_counts), assignment.boxes[truth]
-    )
+    coefficients = raw.mask_coefficients.flatten(0, 1).index_select(0, rows).float().split(assignment.rescored_counts)
+    with torch.autocast(truth.device.type, enabled=False):  # a caller's
+        masks = soft_masks(raw.prototypes.float(), coefficients, assignment.boxes.index_select(0, truth))
+        predicted = net(masks[:, None].to(next(net.parameters()).dtype)).float()  # [R, C]
     with torch.no_grad():
         found, wanted = masks > 0.5, assignment.masks.index_select(0, truth)
         iou = (found & wanted).sum((1, 2)) / (found | wanted).sum((1, 2))
-    predicted = net(masks[:, None].to(next(net.parameters()).dtype)).float()  # [R, C]
     label = assignment.channel.index_select(0, truth) % predicted.shape[1]
     return F.smooth_l1_loss(predicted.gather(1, label[:, None])[:, 0], iou, reduction="sum")
 
