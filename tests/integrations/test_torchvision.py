@@ -33,3 +33,11 @@ def test_deform_conv2d_gives_what_torchvisions_does_at_a_networks_size():
 def test_deform_conv2d_takes_torchvisions_arguments():
     ours = list(inspect.signature(ops.deform_conv2d).parameters)
     assert ours == [*inspect.signature(theirs).parameters, "deterministic"]
+
+
+def test_deform_conv2d_is_traced_by_the_torch_of_this_environment():
+    case = simple_case()
+    compiled = torch.compile(ops.deform_conv2d, fullgraph=True, backend="eager")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(compiled(**case.arguments), ops.deform_conv2d(**case.arguments))
+    assert torch.equal(compiled(**case.arguments), ops.deform_conv2d(**case.arguments))

@@ -68,7 +68,7 @@ def deform_conv2d(
     if bias is not None:
         check_tensor(bias, "bias", (weight.shape[0],), floating, like=input)
     kind = input.device.type
-    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind) and input.dtype != torch.float64:
+    if kind != "meta" and torch.is_autocast_enabled(kind) and input.dtype != torch.float64:  # meta has no autocast
         dtype = torch.get_autocast_dtype(kind)
         input, weight, bias = input.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
     for name, tensor in (("weight", weight), ("bias", bias)):
