@@ -21,10 +21,13 @@ HAS_NVCC := $(shell command -v $${CUDACXX:-nvcc})
 WANTS_TORCH_CUDA := $(findstring torch-cuda,$(YOLACT_REQUIRE))
 WANTS_BROWSER := $(findstring browser,$(YOLACT_REQUIRE))
 WANTS_INTEGRATIONS := $(findstring integrations,$(YOLACT_REQUIRE))
-PYTEST_NEEDS = build-simt $(if $(HAS_NVCC),wheel) $(if $(WANTS_TORCH_CUDA),venv-torch-cuda) \
-  $(if $(WANTS_BROWSER),browser) $(if $(WANTS_INTEGRATIONS),test-integrations)
+PYTEST_NEEDS = $(if $(WANTS_BROWSER),browser) $(if $(WANTS_TORCH_CUDA),venv-torch-cuda) \
+  $(if $(WANTS_INTEGRATIONS),test-integrations) build-simt $(if $(HAS_NVCC),wheel)
+# Files side by side, up to four: a process takes a gigabyte or two. One at a time where they would share a GPU's memory.
+PYTEST_JOBS := $(if $(shell command -v nvidia-smi),0,$(JOBS) --maxprocesses 4)
 # Threads that wait give their core up: on a machine with other work that is many times as fast.
-PYTEST = OMP_WAIT_POLICY=PASSIVE $(PYTHON) -m pytest $(if $(WANTS_INTEGRATIONS),--ignore=tests/integrations)
+PYTEST = OMP_WAIT_POLICY=PASSIVE $(PYTHON) -m pytest --numprocesses $(PYTEST_JOBS) --dist loadfile \
+  $(if $(WANTS_INTEGRATIONS),--ignore=tests/integrations)
 
 .PHONY: help demo test lint format docs test-cpp test-python build build-simt wheel release-check venv-torch-cuda browser test-integrations test-integrations-newest bench bench-gpu instructions mutants clean
 
@@ -34,9 +37,9 @@ help:  ## list the commands
 demo: $(STAMPS)/demo  ## masks on a real photo with the bundled model, COCO results beside it
 	$(PYTHON) -m yolact.cli demo
 
-# Side by side what waits for the network or for one core; then pytest alone, some of whose tests are of time and memory.
+# Side by side, first what waits for the network or for one core; what takes all cores comes last. Then pytest alone.
 test:  ## everything: lint, the site, C++ tests under sanitizers, pytest
-	$(MAKE) --jobs=2 --output-sync=line lint docs test-cpp $(PYTEST_NEEDS)
+	$(MAKE) --jobs=2 --output-sync=line lint docs $(PYTEST_NEEDS) test-cpp
 	$(PYTEST)
 
 lint: $(STAMPS)/dev  ## ruff, mypy, clang-format
