@@ -45,6 +45,14 @@ FloatType sampling_type(const Tensor& tensor, const char* name, bool is_double) 
   return FloatType::kFloat32;
 }
 
+// Of a pair; so small that what is made of them and sizes stays far below 63 bits.
+int64_t number_of(const std::vector<int64_t>& pair, int axis, const char* name, int64_t least) {
+  STD_TORCH_CHECK(pair.size() == 2, name, " must be two numbers, got ", pair.size());
+  STD_TORCH_CHECK(pair[axis] >= least && pair[axis] < int64_t{1} << 30, name, " must be within [", least,
+                  ", 2**30), got ", pair[axis]);
+  return pair[axis];
+}
+
 // A convolution's arguments, checked, and the tensors that they point into.
 struct Convolution {
   DeformConv2dArguments a{};
@@ -74,22 +82,16 @@ struct Convolution {
     STD_TORCH_CHECK(is_channels_last(input), "input must be channels last");
     STD_TORCH_CHECK(is_channels_last(weight), "weight must be channels last");
 
-    STD_TORCH_CHECK(stride.size() == 2 && padding.size() == 2 && dilation.size() == 2,
-                    "stride, padding and dilation must be two numbers each");
     int64_t positions[2];
     for (int axis = 0; axis < 2; ++axis) {
-      STD_TORCH_CHECK(stride[axis] > 0, "stride must be at least 1, got ", stride[axis]);
-      STD_TORCH_CHECK(padding[axis] >= 0, "padding must be at least 0, got ", padding[axis]);
-      STD_TORCH_CHECK(dilation[axis] > 0, "dilation must be at least 1, got ", dilation[axis]);
       a.kernel[axis] = weight.size(2 + axis);
-      a.stride[axis] = stride[axis];
-      a.padding[axis] = padding[axis];
-      a.dilation[axis] = dilation[axis];
-      const int64_t reach = dilation[axis] * (a.kernel[axis] - 1) + 1;
-      const int64_t room = input.size(2 + axis) + 2 * padding[axis] - reach;
-      STD_TORCH_CHECK(room >= 0, "weight reaches over ", reach, " pixels of ",
-                      input.size(2 + axis) + 2 * padding[axis]);
-      positions[axis] = room / stride[axis] + 1;
+      a.stride[axis] = number_of(stride, axis, "stride", 1);
+      a.padding[axis] = number_of(padding, axis, "padding", 0);
+      a.dilation[axis] = number_of(dilation, axis, "dilation", 1);
+      const int64_t reach = a.dilation[axis] * (a.kernel[axis] - 1) + 1;
+      const int64_t width = input.size(2 + axis) + 2 * a.padding[axis];
+      STD_TORCH_CHECK(reach <= width, "weight reaches over ", reach, " pixels of ", width);
+      positions[axis] = (width - reach) / a.stride[axis] + 1;
     }
     a.out_height = positions[0];
     a.out_width = positions[1];

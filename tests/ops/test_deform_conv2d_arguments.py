@@ -78,6 +78,7 @@ def test_deform_conv2d_on_empty():
         ({"stride": 0}, ValueError, "stride must be at least 1, got 0"),
         ({"stride": (1, 2, 3)}, ValueError, r"stride must be a number or \(y, x\), got \[1, 2, 3\]"),
         ({"stride": 1.5}, TypeError, "stride must be a whole number, got 1.5"),
+        ({"padding": (1, 2**62)}, ValueError, r"padding must be below 2\*\*30, got 4611686018427387904"),
         ({"padding": -1}, ValueError, "padding must be at least 0, got -1"),
         ({"padding": "same"}, ValueError, "padding must be a number or"),
         ({"dilation": (1, 0)}, ValueError, "dilation must be at least 1, got 0"),
@@ -99,6 +100,8 @@ def test_deform_conv2d_itself_rejects_what_would_be_read_wrongly():
         ({"weight": case.weight}, "weight must be channels last"),
         ({"offset": case.offset[:, :17]}, "offset must have 18 channels"),
         ({"padding": [0, 1]}, r"offset must be of shape \[2, \*, 5, 9\]"),
+        ({"padding": [2**62, 1]}, r"padding must be within \[0, 2\*\*30\), got 4611686018427387904"),
+        ({"stride": [1]}, "stride must be two numbers, got 1"),
         ({"dilation": [5, 1]}, "weight reaches over 11 pixels of 9"),
         ({"mask": case.mask[..., 1:]}, "mask must be of shape"),
         ({"bias": case.bias[1:]}, r"bias must be of shape \[6\]"),
@@ -128,6 +131,8 @@ def test_deform_conv2d_under_autocast():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         double = replace(case, **{name: getattr(case, name).double() for name in TENSORS})
         assert ops.deform_conv2d(**double.arguments).dtype == torch.float64
+        with pytest.raises(TypeError, match=r"weight must be of the dtype of input, .*got torch.float64"):
+            ops.deform_conv2d(**replace(case, weight=double.weight).arguments)
 
 
 def test_deform_conv2d_opcheck():

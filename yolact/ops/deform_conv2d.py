@@ -68,9 +68,10 @@ def deform_conv2d(
     if bias is not None:
         check_tensor(bias, "bias", (weight.shape[0],), floating, like=input)
     kind = input.device.type
-    if kind != "meta" and torch.is_autocast_enabled(kind) and input.dtype != torch.float64:  # meta has no autocast
+    if kind != "meta" and torch.is_autocast_enabled(kind):  # meta has no autocast
         dtype = torch.get_autocast_dtype(kind)
-        input, weight, bias = input.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
+        input, weight = lowered(input, dtype), lowered(weight, dtype)
+        bias = None if bias is None else lowered(bias, dtype)
     for name, tensor in (("weight", weight), ("bias", bias)):
         if tensor is not None and tensor.dtype != input.dtype:
             raise TypeError(f"{name} must be of the dtype of input, {input.dtype}, got {tensor.dtype}")
@@ -88,12 +89,20 @@ def deform_conv2d(
     )
 
 
+def lowered(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the tensor as autocast hands it to a convolution."""
+    return tensor if tensor.dtype == torch.float64 else tensor.to(dtype)
+
+
 def pair(value: int | Sequence[int], name: str, low: int) -> list[int]:
     """Return (y, x) as Python's own; raise TypeError or ValueError for what is neither a number nor two."""
     items = items_of(value, name) if isinstance(value, Iterable) else [value, value]
     if len(items) != 2:
         raise ValueError(f"{name} must be a number or (y, x), got {items}")
-    return [check_count(item, name, low) for item in items]
+    items = [check_count(item, name, low) for item in items]
+    if not torch.compiler.is_compiling() and max(items) >= 2**30:  # the operator checks it, too
+        raise ValueError(f"{name} must be below 2**30, got {max(items)}")
+    return items
 
 
 def output_size(size: Sequence[int], kernel: Sequence[int], *strides_paddings_dilations: Sequence[int]) -> list[int]:
