@@ -146,6 +146,7 @@ def test_other_classes() -> None:
     ("make", "message"),
     [
         (lambda: Config("mine", "resnet18"), "backbone must be one of resnet50, .* or timm/NAME, got 'resnet18'"),
+        (lambda: Config("mine", 50), "backbone must be one of .* or timm/NAME, got 50"),
         (lambda: Config("mine", "timm/"), "backbone must be one of .* or timm/NAME, got 'timm/'"),
         (lambda: Config("mine", "resnet50", size=-5), "size must be .* at least 1, got -5"),
         (lambda: Config("mine", "resnet50", size=550.5), "size must be a whole number .*, got 550.5"),

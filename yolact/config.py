@@ -43,7 +43,7 @@ class Config:
     train: TrainOptions = field(default_factory=TrainOptions)
 
     def __post_init__(self) -> None:
-        if self.backbone not in get_args(Backbone) and not re.fullmatch(r"timm/\S+", self.backbone):
+        if self.backbone not in get_args(Backbone) and not re.fullmatch(r"timm/\S+", str(self.backbone)):
             known = ", ".join(get_args(Backbone))
             raise ValueError(f"backbone must be one of {known} or timm/NAME, got {self.backbone!r}")
         for name in ("size", "prototypes", "protonet_channels", "head_channels"):

@@ -69,7 +69,8 @@ class Model(Yolact):
             score_threshold: 0..1; what scores above it is returned. `detect` works with the configuration's own, 0.05.
             score: the one that counts, orders and becomes `scores`: "box", or of a model that predicts how well masks
                 fit (YOLACT++) "mask", the box's score times the IoU predicted, which is the default there. A mask
-                counts where its box scores above the threshold as well, as in the original.
+                counts where its box scores above the threshold as well, as in the original, and is among the best
+                `max_detections` boxes.
             batch_size: pictures that go through the network together.
             precision: of the network: "fp32", "fp16", "bf16", or "auto": float16 on a GPU, bfloat16 on a CPU that
                 multiplies it natively, else float32. Published numbers are counted in "fp32".

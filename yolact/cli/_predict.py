@@ -38,7 +38,7 @@ def demo(picture: Path | None, output: Path, device: str) -> None:
 @options.device
 @options.score_threshold
 @options.score
-@options.number("--max-detections", 100, "Keep at most this many in a picture.", high=10_000)
+@options.number("--max-detections", 100, "Keep at most this many in a picture, of the best boxes.", high=10_000)
 @click.option(
     "--output",
     type=Path,
