@@ -29,7 +29,7 @@ def deform_conv2d(
     The modulated deformable convolution (Zhu et al., *Deformable ConvNets v2*, 2019, section 3.1), with the arguments
     of torchvision's operator and its results. A tap of output (i, j) samples at ``(i * stride - padding + tap *
     dilation) + offset``, bilinearly; what lies outside the input is 0. Products are torch's own, of tiles of columns:
-    memory grows by no more than a tile. Differentiable, once, by all five tensors.
+    they take a tile's memory whatever the batch. Differentiable, once and backwards, by all five tensors.
 
     Args:
         input: [B, C, H, W] float32, float16, bfloat16 or float64; fastest in torch.channels_last, as is `weight`.
