@@ -20,9 +20,9 @@ import torch  # noqa: E402
 
 import yolact  # noqa: E402
 from yolact import doctor, ops  # noqa: E402
+from yolact.devices import find_device  # noqa: E402
 from yolact.errors import UserError  # noqa: E402
 from yolact.ops import reference  # noqa: E402
-from yolact.predictor import find_device  # noqa: E402
 
 
 def error_of(call: Callable[[], object]) -> str:

@@ -11,8 +11,9 @@ import numpy as np
 from conftest import ROOT, skip_or_fail
 
 from yolact.instances import Instances
+from yolact.loading import load
 from yolact.models.checkpoint import save_checkpoint
-from yolact.predictor import Model, load
+from yolact.predictor import Model
 
 WEIGHTS = ROOT / "yolact/weights/yolact_lite0_dogcat.pth"
 # Files are told apart by what they hold, so the bundled model stands in for all that have names.

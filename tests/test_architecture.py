@@ -31,7 +31,8 @@ ALLOWED = {
     "devices": {"errors", "ops"},
     "distributed": {"errors"},
     "engine": ANYBODY | {"ops", "models", "instances", "pictures"},
-    "predictor": ANYBODY | {"ops", "models", "engine", "instances", "devices"},
+    "predictor": ANYBODY | {"ops", "models", "engine", "instances"},
+    "loading": ANYBODY | {"models", "predictor", "devices"},
     "pipeline": set(),
     "signals": set(),
     "video": {"errors", "files", "pictures"},
@@ -44,9 +45,9 @@ ALLOWED = {
     "integrations": ANYBODY | {"ops", "models", "instances", "predictor", "mask"},
     "export": ANYBODY | {"ops", "models", "engine", "predictor", "pictures"},
     "doctor": {"errors", "devices"},
-    "demo": ANYBODY | {"instances", "predictor", "pictures", "run"},
+    "demo": ANYBODY | {"instances", "loading", "predictor", "pictures", "run"},
     "bench": ANYBODY
-    | {"ops", "models", "engine", "export", "instances", "predictor", "pictures", "mask", "devices", "demo"},
+    | {"ops", "models", "engine", "export", "instances", "loading", "predictor", "pictures", "mask", "devices", "demo"},
 }
 
 

@@ -6,8 +6,8 @@ import pytest
 from conftest import ROOT, skip_or_fail
 
 from benchmarks import readme, stability
+from yolact.loading import BUNDLED, load
 from yolact.pictures import write_picture
-from yolact.predictor import BUNDLED, load
 
 RESULTS = readme.newest("stability")
 PAGE = (ROOT / "docs/video.md").read_text()

@@ -17,8 +17,8 @@ import yolact
 from yolact import mask
 from yolact.cli import main
 from yolact.cli._options import BUNDLED_MODEL
+from yolact.loading import BUNDLED
 from yolact.pictures import read_picture
-from yolact.predictor import BUNDLED
 
 
 def test_demo_writes_and_tells_the_times(

@@ -14,8 +14,8 @@ from films import Camera, opens_as, write_film
 
 from yolact.cli import main
 from yolact.cli._options import BUNDLED_MODEL
+from yolact.loading import BUNDLED
 from yolact.pictures import write_picture
-from yolact.predictor import BUNDLED
 
 STILL = ["--noise", "0", "--flicker", "0", "--jpeg-quality", "0"]
 

@@ -11,8 +11,8 @@ from networks import ROUNDING, create, distance, images
 
 from yolact.config import CONFIGS
 from yolact.engine.network import is_plain
+from yolact.loading import load
 from yolact.models.checkpoint import save_checkpoint
-from yolact.predictor import load
 
 # Configurations that share these share every layer, but for the number of classes.
 NETWORKS = {

@@ -232,7 +232,7 @@ def test_load_with_another_number_of_classes_lists_what_it_left(model: yolact.Mo
 def test_load_finds_bundled_models_by_name(
     model: yolact.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("yolact.predictor.BUNDLED", tmp_path)
+    monkeypatch.setattr("yolact.loading.BUNDLED", tmp_path)
     with pytest.raises(UserError, match=r"^small: no such file, nor a bundled model \(none is installed\)"):
         yolact.load("small")
     save_checkpoint(tmp_path / "small.pth", model)

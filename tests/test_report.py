@@ -228,7 +228,7 @@ def test_predict_says_that_videos_are_left_out(
     assert main(["predict", "film.avi", "--report", "r.html"]) == 2
     message = "yolact: r.html: a report shows pictures, and among the sources there is none\n"
     assert capsys.readouterr().err == message
-    monkeypatch.setattr("yolact.predictor.load", lambda *_: Quiet())
+    monkeypatch.setattr("yolact.loading.load", lambda *_: Quiet())
     assert main(["predict", "film.avi", "a.png", "--report", "r.html"]) == 0
     out, err = capsys.readouterr()
     assert err == "yolact: r.html: shows pictures alone, videos are left out\n"

@@ -21,8 +21,8 @@ from films import RATE, Camera, StandIn, opens_as, read_film, write_film
 from yolact.cli._options import BUNDLED_MODEL
 from yolact.errors import UserError
 from yolact.instances import Instances
+from yolact.loading import BUNDLED, load
 from yolact.pictures import write_picture
-from yolact.predictor import BUNDLED, load
 from yolact.run import Outcome, run
 
 

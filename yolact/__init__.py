@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from yolact.instances import Instances as Instances
+    from yolact.loading import create as create
+    from yolact.loading import load as load
     from yolact.predictor import Model as Model
-    from yolact.predictor import create as create
-    from yolact.predictor import load as load
 
 __version__ = "0.1.0"
 
 # Loaded when first used: `import yolact` and `from yolact import mask` stay light (no torch).
 _ATTRIBUTES = {
-    "create": "yolact.predictor",
-    "load": "yolact.predictor",
+    "create": "yolact.loading",
+    "load": "yolact.loading",
     "Model": "yolact.predictor",
     "Instances": "yolact.instances",
 }

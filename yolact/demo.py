@@ -12,8 +12,9 @@ import torch
 
 from yolact.errors import UserError
 from yolact.instances import Instances
+from yolact.loading import load
 from yolact.pictures import make_folder, read_picture, write_picture
-from yolact.predictor import Model, load
+from yolact.predictor import Model
 from yolact.run import write_results
 
 SCORE_THRESHOLD = 0.3  # a photo to show, not a result to evaluate

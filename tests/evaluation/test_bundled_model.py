@@ -9,7 +9,7 @@ import pytest
 from conftest import ROOT, shared_path
 
 from yolact.evaluation import detect_dataset, evaluate
-from yolact.predictor import load
+from yolact.loading import load
 
 WEIGHTS = ROOT / "yolact" / "weights"
 

@@ -17,7 +17,8 @@ from yolact.data.augment import Augmentation
 from yolact.data.coco import read_coco
 from yolact.data.samples import SampleStream
 from yolact.evaluation import detect_dataset, evaluate
-from yolact.predictor import Model, load
+from yolact.loading import load
+from yolact.predictor import Model
 from yolact.train.batches import Batch, Batches
 from yolact.train.engine import train
 from yolact.train.recipe import Recipe

@@ -14,8 +14,9 @@ from tiny import STRONG, TINY, small_runs, write_squares
 from yolact import mask
 from yolact.errors import UserError
 from yolact.evaluation import detect_dataset, evaluate
+from yolact.loading import load
 from yolact.pictures import read_picture
-from yolact.predictor import Model, load
+from yolact.predictor import Model
 from yolact.train.engine import train
 from yolact.train.log import draw_curves
 from yolact.train.state import RunState

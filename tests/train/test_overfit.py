@@ -17,10 +17,10 @@ from yolact import mask
 from yolact.config import get_config
 from yolact.data.augment import Augmentation
 from yolact.evaluation import detect_dataset, evaluate
+from yolact.loading import load
 from yolact.models import backbones
 from yolact.models.resnet import ResNet
 from yolact.options import AnchorOptions, DeformableOptions, FPNOptions, TrainOptions
-from yolact.predictor import load
 from yolact.train.engine import train
 from yolact.train.recipe import Recipe
 

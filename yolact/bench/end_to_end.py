@@ -21,8 +21,9 @@ from yolact.demo import photo_of_a_cat
 from yolact.devices import find_device
 from yolact.engine import choose_dtype
 from yolact.files import replacing
+from yolact.loading import load
 from yolact.pictures import read_picture, write_picture
-from yolact.predictor import Model, load
+from yolact.predictor import Model
 
 WIDTH, HEIGHT = 640, 426  # the cat's, in the size that pictures of COCO usually have
 

@@ -117,7 +117,7 @@ def _detect(
     from yolact.evaluation.detection import read_pictures
     from yolact.evaluation.parts import detect_to_file, results_path
     from yolact.evaluation.truth import read_results
-    from yolact.predictor import load
+    from yolact.loading import load
 
     keep_freed_memory()
     with process_group(find_device(device)) as place, results_path(results_file) as path:

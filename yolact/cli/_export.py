@@ -74,7 +74,7 @@ def export(
     configuration does; with --score-threshold, it gives what `yolact predict` gives with it.
     """
     from yolact.export import export_onnx, export_package, export_program
-    from yolact.predictor import load
+    from yolact.loading import load
 
     form = form or {".onnx": "onnx", ".pt2": "program"}.get(output.suffix)
     if form is None:

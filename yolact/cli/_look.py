@@ -41,9 +41,9 @@ def look(
     As figures 5 and 3 of the paper: each prototype's activation; then an instance's strongest coefficients times
     prototypes, with their signs, the sum of all, its sigmoid, cut by the box, and the mask on the photo.
     """
+    from yolact.loading import load
     from yolact.look import draw_inside
     from yolact.pictures import make_folder, read_picture, write_picture
-    from yolact.predictor import load
 
     if os.path.realpath(output) == os.path.realpath(picture):
         raise UserError(f"{output}: is the photo itself and would be overwritten; write another file")

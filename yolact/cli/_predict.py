@@ -98,8 +98,8 @@ def predict(
     also have `frame`, from 0, and `seconds`.
     """
     from yolact.engine.memory import keep_freed_memory
+    from yolact.loading import load
     from yolact.pictures import find_sources, is_picture
-    from yolact.predictor import load
     from yolact.report import Report
     from yolact.run import STDOUT, run
 

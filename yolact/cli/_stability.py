@@ -74,8 +74,8 @@ def stability(
     from yolact.evaluation.plots import plot_stability, require_matplotlib
     from yolact.evaluation.stability import pool, temporal_stability
     from yolact.files import replacing
+    from yolact.loading import load
     from yolact.pictures import find_sources, make_folder
-    from yolact.predictor import load
     from yolact.run import STDOUT, keep_apart
     from yolact.signals import kept_signals
 
