@@ -54,7 +54,8 @@ def end_to_end_table(results: dict[str, Any]) -> str:
         f"From picture files to COCO results in JSON, everything counted, on {machine['date'][:10]} on "
         f"{machine['cores']} cores of {machine['cpu']}, {versions_of(machine)}: {results['picture']}. Medians of "
         "alternating runs in one process, results compared first; a peer's column tells how many times as long it "
-        "takes. *Eager torch* is the original's formulation with pycocotools, the others replace its network. Two "
+        "takes. *Eager torch* is the original's formulation with pycocotools, the others replace its network. All of "
+        "them keep freed memory, as [a program of its own](docs/speed.md) does. Two "
         f"figures are of {threads} threads, one is of the most. Where no weights are named they are random, made to "
         "find as many instances as trained ones do. [Where the time goes](docs/latency.png), "
         "[how it grows](docs/growth.png).",
@@ -286,7 +287,7 @@ def models_table(results: dict[str, Any]) -> str:
     if kinds:
         text += (
             f" Times are of the network alone, a picture at a time, random weights, on {machine['date'][:10]}: float32 "
-            f"with {threads} threads of {machine['cpu']}, {versions_of(machine)}"
+            f"with {threads} thread{'s' * (threads != 1)} of {machine['cpu']}, {versions_of(machine)}"
         )
         text += f"; float16 on {results['gpu']}." if "gpu" in kinds else "."
     headings = ["configuration", "backbone", "input", "parameters, M", "operations, G"]
