@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <numeric>
 #include <random>
 #include <string>
 #include <vector>
@@ -16,6 +17,9 @@ namespace yolact {
 // By name, what runs one; it returns what must not be 0.
 using Jobs = std::map<std::string, std::function<int64_t()>>;
 
+Jobs detection_jobs();
+Jobs mask_jobs();
+Jobs run_length_jobs();
 Jobs training_jobs();
 
 // The standard fixes this generator's numbers, but not those of its distributions.
@@ -32,5 +36,20 @@ class Random {
  private:
   std::mt19937 engine_{1};
 };
+
+// Room for the strings of `count` masks.
+struct Strings {
+  int64_t count, capacity;
+  std::vector<uint8_t> data;
+  std::vector<int64_t> length, needed, size;
+
+  Strings(int64_t count, int64_t capacity)
+      : count(count), capacity(capacity), data(count * capacity), length(count), needed(count), size(2 * count) {}
+};
+
+template <class T>
+int64_t sum(const std::vector<T>& values) {
+  return std::accumulate(values.begin(), values.end(), int64_t{0});
+}
 
 }  // namespace yolact
