@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import resource
+import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from checkpoints import SMALL, small_model, small_state, write
@@ -112,6 +115,12 @@ def test_background_moves_to_the_front_within_each_anchor(tmp_path: Path) -> Non
     assert bias.tolist() == [2, 0, 1, 12, 10, 11, 22, 20, 21]
 
 
+def test_names_that_are_no_text_are_left_out(tmp_path: Path) -> None:
+    state = to_mmdetection(small_state("mmdet_yolact_r50_1xb8", num_classes=2))
+    meta = {"CLASSES": (np.str_("fig"), np.str_("date"))}
+    assert read_checkpoint(write(tmp_path / "w.pth", {"state_dict": state, "meta": meta})).classes is None
+
+
 @pytest.mark.parametrize("meta", [{"CLASSES": ("fig", "date")}, {"dataset_meta": {"classes": ["fig", "date"]}}])
 def test_mmdetections_class_names(meta: dict, tmp_path: Path) -> None:
     state = to_mmdetection(small_state("mmdet_yolact_r50_1xb8", num_classes=2))
@@ -123,6 +132,43 @@ def test_mmdetections_coco_names_bring_cocos_ids(tmp_path: Path) -> None:
     state = to_mmdetection(small_state("mmdet_yolact_r50_1xb8"))
     path = write(tmp_path / "w.pth", {"state_dict": state, "meta": {"CLASSES": COCO_CLASSES}})
     assert choose_config(read_checkpoint(path)).category_ids == COCO_CATEGORY_IDS
+
+
+class HistoryBuffer:
+    """mmengine's class of that name, as a pickle sees it: its methods are among its values."""
+
+    def __init__(self) -> None:
+        self._log_history = np.ones(3)
+        self._statistics_methods = {"mean": HistoryBuffer.mean}
+
+    def mean(self) -> None:
+        """Never called."""
+
+
+def test_a_training_of_mmdetection_3_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = "mmengine.logging.history_buffer"
+    state = to_mmdetection(small_state("mmdet_yolact_r50_1xb8", num_classes=2))
+    state["bbox_head.conv_cls.bias"] = torch.arange(9.0)
+    content = {
+        "meta": {"epoch": 55, "dataset_meta": {"classes": ("fig", "date"), "palette": [(0, 0, 0), (1, 1, 1)]}},
+        "state_dict": state,
+        "message_hub": {"log_scalars": {"loss": HistoryBuffer()}, "runtime_info": {"best_score": np.float64(0.3)}},
+        "optimizer": {"state": {0: {"momentum_buffer": torch.ones(3)}}},
+    }
+    with monkeypatch.context() as patch:
+        for part in ("mmengine", "mmengine.logging", module):
+            patch.setitem(sys.modules, part, SimpleNamespace(HistoryBuffer=HistoryBuffer))
+        for named in (HistoryBuffer, HistoryBuffer.mean):
+            patch.setattr(named, "__module__", module)
+        path = write(tmp_path / "epoch_55.pth", content)
+    unsafe = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    assert {f"{module}.HistoryBuffer", "builtins.getattr", "numpy.ndarray", "numpy.dtype"} <= set(unsafe)
+    safe = set(torch.serialization.get_safe_globals())
+    checkpoint = read_checkpoint(path)
+    assert set(torch.serialization.get_safe_globals()) == safe
+    assert checkpoint.classes == (("fig", "date"), (1, 2))
+    assert checkpoint.state["prediction_layers.0.conf_layer.bias"].tolist() == [2, 0, 1, 5, 3, 4, 8, 6, 7]
+    assert set(checkpoint.state) == set(small_state("mmdet_yolact_r50_1xb8"))
 
 
 # -- another number of classes ------------------------------------------------------------------------------------

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import pickle
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +17,7 @@ from yolact.config import CONFIGS, Backbone, Config, get_config
 from yolact.errors import UserError
 from yolact.files import replacing
 from yolact.models.keymaps import BBOX_LAYER, CONF_LAYER, MASK_IOU_LAYER, from_mmdetection, from_original
+from yolact.models.weight_files import read_file
 from yolact.models.yolact import Yolact
 
 Family = Literal["yolact", "mmdet", "ours"]  # "yolact" is the original
@@ -48,7 +47,7 @@ def read_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     Raises:
         UserError: the file is missing, unreadable, truncated, holds no tensors, or is a pickle that would run code.
     """
-    return _tensors(Path(path), _load(Path(path)))
+    return _tensors(Path(path), read_file(Path(path)))
 
 
 def holds_model(tensors: Mapping[str, Tensor]) -> bool:
@@ -63,7 +62,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         UserError: the file is missing, unreadable, truncated, no checkpoint, or a pickle that would run code.
     """
     path = Path(path)
-    content = _load(path)
+    content = read_file(path)
     state = _tensors(path, content)
     family: Family = "yolact"
     if "format" in content:
@@ -189,44 +188,6 @@ def save_checkpoint(
         os.fsync(file.fileno())  # the name must never point at bytes that a power cut can lose
 
 
-def _load(path: Path) -> dict[str, Any]:
-    if not os.path.isfile(path):  # Path.is_file raises where a folder on the way may not be entered
-        raise UserError(f"{path}: {'not a file' if os.path.exists(path) else 'no such file'}")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's remarks on strange pickles: they end in an error of ours below
-            content = (
-                _load_safetensors(path)
-                if path.suffix == ".safetensors"
-                else torch.load(path, map_location="cpu", weights_only=True)
-            )
-    except UserError:
-        raise
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except pickle.UnpicklingError as error:
-        forbidden = re.search(r"GLOBAL (\S+)", str(error))
-        if forbidden is None:
-            raise UserError(f"{path}: not a checkpoint, or a truncated one") from error
-        advice = "only tensors and plain values are read"
-        if forbidden[1].startswith("mmengine."):
-            advice += "; mmdetection's tools/model_converters/publish_model.py strips the rest"
-        raise UserError(f"{path}: refused, for it is a pickle that calls for {forbidden[1]}; {advice}") from error
-    except Exception as error:  # whatever torch's readers raise on bytes that are not theirs
-        raise UserError(f"{path}: not a checkpoint, or a truncated one") from error
-    if not isinstance(content, Mapping):
-        raise UserError(f"{path}: holds an object of type {type(content).__name__}, not a dict of tensors")
-    return dict(content)
-
-
-def _load_safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        from safetensors.torch import load_file
-    except ImportError:
-        raise UserError(f"{path}: reading it needs safetensors: pip install safetensors") from None
-    return load_file(path)
-
-
 def _tensors(path: Path, content: Mapping[str, Any]) -> dict[str, Tensor]:
     state = content.get("state_dict", content.get("model", content))  # "model" is what torchvision's scripts write
     if not isinstance(state, Mapping):
@@ -264,7 +225,7 @@ def _mmdetection_classes(content: Mapping[str, Any], num_classes: int) -> Classe
         return None
     data_set = meta.get("dataset_meta")  # 3.x; 2.x has the names in meta itself
     names = data_set.get("classes") if isinstance(data_set, Mapping) else meta.get("CLASSES")
-    if not isinstance(names, (list, tuple)) or len(names) != num_classes:
+    if not isinstance(names, (list, tuple)) or len(names) != num_classes or not all(isinstance(n, str) for n in names):
         return None
     return tuple(names), COCO_CATEGORY_IDS if tuple(names) == COCO_CLASSES else tuple(range(1, num_classes + 1))
 
