@@ -6,7 +6,7 @@ Every function works in a process that is alone, too, and does nothing there.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -21,7 +21,7 @@ from yolact.errors import UserError
 T = TypeVar("T")
 
 MEETING = timedelta(minutes=10)  # processes start together: who has not come by then is dead
-TIMEOUT = timedelta(hours=2)  # one process evaluates while the others wait
+TIMEOUT = timedelta(hours=2)  # one process counts what all have detected while the others wait
 
 
 def rank() -> int:
@@ -95,6 +95,16 @@ def max_over_processes(value: int) -> int:
     return int(largest)
 
 
+def broadcast_from_main(tensors: Iterable[Tensor]) -> None:
+    """Write the main process's values into tensors, which all processes have in one order."""
+    if world_size() == 1:
+        return
+    for tensor in tensors:
+        sent = tensor.contiguous()
+        dist.broadcast(sent, src=0)
+        tensor.copy_(sent)
+
+
 def gather_from_processes(value: T) -> list[T]:
     """What each process passed, in the order of their ranks; every process gets the list."""
     if world_size() == 1:
@@ -131,9 +141,3 @@ def raise_together(fault: UserError | None) -> None:
         raise SystemExit(2)
     if faults:
         raise fault or UserError(faults[0])
-
-
-def wait_for_processes() -> None:
-    """Return when every process has come here."""
-    if world_size() > 1:
-        dist.barrier()

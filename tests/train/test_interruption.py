@@ -41,25 +41,32 @@ def test_stopped_runs_end_as_one_that_was_left_alone(tmp_path: Path) -> None:
             Run(tmp_path / "alone", options),
             Run(killed, options, (kill, "yolact.train.engine.rate_at", 2)),  # before there is a checkpoint
             Run(killed, options, (kill, "os.fsync", 2)),  # the second checkpoint written, but not in its place
+            Run(killed, options, (kill, "yolact.evaluation.parts._append", 3)),  # some pictures detected on
             Run(killed, options, (kill, "yolact.train.validation.save_checkpoint", 1)),  # scored, nothing kept
             Run(killed, options, (kill, "yolact.train.state.save_checkpoint", 2)),  # best.pth kept, the state not
             Run(killed, (*options, "--workers", "1"), (kill, 0.5)),  # wherever it is
             Run(killed, options, (kill, "yolact.train.engine.save_checkpoint", 1)),  # all done, but the result
             Run(killed, options),
             Run(told, (*options, "--workers", "1"), (signal.SIGTERM, "yolact.train.engine.rate_at", 1)),
-            Run(told, options, (signal.SIGINT, "yolact.train.engine.rate_at", 3)),
+            Run(told, options, (signal.SIGTERM, "yolact.evaluation.parts._append", 3)),
+            Run(told, options, (kill, "yolact.train.state.save_checkpoint", 1)),  # scored and told, the state not kept
+            Run(told, options, (signal.SIGINT, "yolact.train.engine.rate_at", 1)),
             Run(told, options),
         ],
     )
     statuses = [outcome.statuses[0] for outcome in outcomes]
-    assert statuses[:5] == [0, -kill, -kill, -kill, -kill], outcomes
-    assert statuses[6:] == [-kill, 0, 143, 130, 0], outcomes
-    assert "SIGTERM: saved after iteration 1" in outcomes[8].told
-    assert "SIGINT: saved after iteration 4" in outcomes[9].told
-    assert "going on from iteration 4" in outcomes[10].told
+    assert statuses[:6] == [0, *[-kill] * 5], outcomes
+    assert statuses[7:] == [-kill, 0, 143, 143, -kill, 130, 0], outcomes
+    *_, first, unscored, _, fourth, last = (outcome.told for outcome in outcomes)
+    assert "SIGTERM: saved after iteration 1" in first
+    assert "SIGTERM: saved after iteration 3" in unscored
+    assert "mask AP" not in unscored
+    assert "SIGINT: saved after iteration 4" in fourth
+    assert "going on from iteration 4" in last
     assert not any("Traceback" in outcome.told for outcome in outcomes)
     alone = contents(tmp_path / "alone")
     assert len(alone["log"]) == 8, "six iterations, two validations"
     assert same(contents(killed), alone)
     assert same(contents(told), alone)
-    assert not list(killed.glob(".*.part")), "what was being written when it was killed"
+    for folder in (killed, told):
+        assert not list(folder.glob(".*")), "what was being written when it was killed"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ import torch
 from tiny import STRONG, TINY, small_runs, write_squares
 
 from yolact import mask
+from yolact.data.records import Picture
 from yolact.errors import UserError
 from yolact.evaluation import detect_dataset, evaluate
 from yolact.loading import load
@@ -79,14 +80,22 @@ def test_validation_goes_by_the_scores_of_boxes_and_of_masks(
     beside = {**fits, "bbox": [x + side, y, side, side]}
     for result, box_score, mask_score in ((fits, 0.9, 0.2), (beside, 0.8, 0.7)):
         (polygon,) = mask.frPyObjects([_corners(*result["bbox"])], 48, 64)
-        result.update(segmentation=polygon, score=mask_score, box_score=box_score, mask_score=mask_score)
+        rle = {**polygon, "counts": polygon["counts"].decode()}
+        result.update(segmentation=rle, score=mask_score, box_score=box_score, mask_score=mask_score)
     content = json.loads((data / "truth.json").read_text())
     one = tmp_path / "one.json"
     one.write_text(json.dumps({**content, "images": content["images"][:1], "annotations": [annotation]}))
-    monkeypatch.setattr("yolact.train.validation.detect_dataset", lambda *rest, **options: iter([[fits, beside]]))
-    model = Model(TINY)
+
+    def detect_pictures(
+        model: Model, pictures: Sequence[Picture], *rest: object
+    ) -> Iterator[tuple[Picture, list[dict]]]:
+        yield pictures[0], [fits, beside]
+
+    monkeypatch.setattr("yolact.evaluation.parts.detect_pictures", detect_pictures)
+    model = Model(TINY.with_classes(("square", "circle"), (5, 9)))
     state = RunState({}, model, None, torch.optim.SGD(model.parameters()), torch.amp.GradScaler("cpu", enabled=False))
-    scores = Validation(one, data, (), False).score(state, tmp_path)
+    scores = Validation(one, data, (), False).score(state, tmp_path, 1, lambda: True)
+    assert scores is not None
     assert (scores["bbox"]["AP"], scores["segm"]["AP"]) == pytest.approx((1, 0.5))
     assert state.best == scores["segm"]["AP"]
 

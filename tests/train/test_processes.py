@@ -11,14 +11,16 @@ import pytest
 import torch
 from tiny import PLUS, STRONG, TINY, Outcome, Run, free_port, run_all, small_runs, write_squares
 
-from yolact import distributed
+from yolact import distributed, mask
 from yolact.config import Config
 from yolact.data.augment import Augmentation
 from yolact.data.coco import read_coco
 from yolact.data.samples import SampleStream
 from yolact.errors import UserError
+from yolact.evaluation import detect_dataset
 from yolact.models.checkpoint import save_checkpoint
 from yolact.models.yolact import Yolact
+from yolact.predictor import Model
 from yolact.train.engine import train
 from yolact.train.losses import term_names
 
@@ -28,17 +30,34 @@ MOMENTUM = 3e-4  # a unit within rounding of a ReLU's corner falls to one side o
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Pictures, and weights to start from; in `broken` one of the second process's first share does not read."""
+    """Pictures, and weights to start from; `found.json` has for truths some of what those of YOLACT++ find.
+
+    Of the pictures in `broken` one of the second process's first share to learn from does not read, and of those in
+    `unseen` one of its share to be scored on.
+    """
     folder = tmp_path_factory.mktemp("squares")
-    (folder / "broken").mkdir()
     write_squares(folder)
-    write_squares(folder / "broken")
+    for name in ("broken", "unseen"):
+        (folder / name).mkdir()
+        write_squares(folder / name)
+    (folder / "unseen" / "3.png").write_bytes(b"")
     dataset = read_coco(folder / "broken" / "truth.json", folder / "broken")
     SampleStream(dataset, TINY.size, Augmentation(), (0, 0, 0), seed=0).picture(2).path.write_bytes(b"")
     with small_runs():
         for config in (TINY, PLUS):
             torch.manual_seed(0)
             save_checkpoint(folder / f"{config.name}.pth", Yolact(config))
+        torch.manual_seed(0)
+        model = Model(PLUS.with_classes(dataset.class_names, dataset.category_ids))
+        save_checkpoint(folder / "same-classes.pth", model)
+        found = [result for results in detect_dataset(model, folder / "truth.json", folder) for result in results]
+    content = json.loads((folder / "truth.json").read_text())
+    content["annotations"] = [
+        {**result, "id": id, "iscrowd": 0, "area": area, "bbox": mask.toBbox(result["segmentation"]).tolist()}
+        for id, result in enumerate(found[::3])
+        if (area := int(mask.area(result["segmentation"])))
+    ]
+    (folder / "found.json").write_text(json.dumps(content))
     return folder
 
 
@@ -50,15 +69,27 @@ def outcomes(folder: Path) -> dict[str, Outcome]:
     equal += ("--accumulate", "2", "--log-every", "1", "--weights")
     broken = ("--train-annotations", str(folder / "broken" / "truth.json"), "--train-images", str(folder / "broken"))
     terminated = (signal.SIGTERM, "yolact.train.engine.rate_at", 2)
+    scored = ("--val-annotations", str(folder / "found.json"), "--val-images", str(folder))
+    unseen = ("--val-annotations", str(folder / "unseen" / "truth.json"), "--val-images", str(folder / "unseen"))
+    strong = ("--recipe", "strong")
+    still = (*scored, "--batch-size", "4", "--iterations", "1", "--learning-rate", "1e-30", "--weights")
     runs = {
         "tiny": Run(folder / "tiny-two", (*equal, str(folder / "tiny.pth"), "--workers", "1")),
         "plus": Run(folder / "plus-two", (*equal, str(folder / "plus.pth")), config="plus"),
-        "large-only": Run(folder / "large-only", short, config="large-only"),
+        "large-only": Run(folder / "large-only", (*short, *scored), config="large-only"),
         "unreadable": Run(folder / "unreadable", (*short, *broken)),
         "told": Run(folder / "told", short, terminated, signalled_rank=1),
         "not-finite": Run(folder / "not-finite", (*short, "--learning-rate", "1e30")),
         "uneven": Run(folder / "uneven", ("--batch-size", "3")),
         "held": Run(folder / "told", short),
+        "scored": Run(folder / "scored-two", (*still, str(folder / "same-classes.pth"), *strong), config="plus"),
+        "told-scoring": Run(
+            folder / "told-scoring",
+            (*short, *scored, "--eval-every", "1"),
+            (signal.SIGTERM, "yolact.evaluation.parts._append", 1),
+            signalled_rank=1,
+        ),
+        "unseen": Run(folder / "unscored", (*short, *unseen)),
     }
     return dict(zip(runs, run_all(folder, list(runs.values()), processes=2), strict=True))
 
@@ -93,8 +124,36 @@ def test_two_processes_train_what_one_does(config: Config, folder: Path, outcome
 
 def test_processes_without_a_large_mask_train_together(folder: Path, outcomes: dict[str, Outcome]) -> None:
     assert outcomes["large-only"].statuses == (0, 0), outcomes["large-only"].told
-    (line,) = (folder / "large-only" / "log.jsonl").read_text().splitlines()
-    assert json.loads(line)["mask_iou"] == 0
+    lines = map(json.loads, (folder / "large-only" / "log.jsonl").read_text().splitlines())
+    assert [line["mask_iou"] for line in lines if "rate" in line] == [0, 0, 0]
+
+
+def test_two_processes_score_what_one_does(folder: Path, outcomes: dict[str, Outcome]) -> None:
+    assert outcomes["scored"].statuses == (0, 0), outcomes["scored"].told
+    options = {"recipe": STRONG, "batch_size": 4, "iterations": 1, "learning_rate": 1e-30}  # which moves no weight
+    options |= {"weights": folder / "same-classes.pth", "val_annotations": folder / "found.json", "val_images": folder}
+    with small_runs():
+        train(PLUS, folder / "truth.json", folder, folder / "scored-one", **options)
+    one, two = ((folder / f"scored-{n}" / "log.jsonl").read_text().splitlines()[-1] for n in ("one", "two"))
+    assert one == two
+    scores = json.loads(one)
+    assert 0 < scores["segm_AP"] < 1
+    best = [torch.load(folder / f"scored-{n}" / "best.pth", weights_only=True)["state_dict"] for n in ("one", "two")]
+    torch.testing.assert_close(*best, rtol=0, atol=1e-20)  # a bias of 0 does move
+
+
+def test_processes_with_statistics_of_their_own_score_the_main_ones(outcomes: dict[str, Outcome]) -> None:
+    outcome = outcomes["large-only"]
+    assert "batch norm trained with statistics of each process's own" in outcome.told
+    assert outcome.told.count("mask AP") == 3, "after each iteration"
+
+
+def test_a_signal_while_they_score_stops_both(folder: Path, outcomes: dict[str, Outcome]) -> None:
+    outcome = outcomes["told-scoring"]
+    assert outcome.statuses == (143, 143), outcome.told
+    assert "SIGTERM: saved after iteration 1" in outcome.told
+    assert "mask AP" not in outcome.told
+    assert torch.load(folder / "told-scoring" / "checkpoint.pth", weights_only=True)["training"]["unscored"]
 
 
 @pytest.mark.parametrize("rank", [0, 1])
@@ -119,6 +178,7 @@ def test_a_signal_to_one_process_stops_both(outcomes: dict[str, Outcome]) -> Non
         ("not-finite", "the loss is not finite"),
         ("uneven", "a batch of 3 does not divide into 2 processes times 1 parts"),
         ("held", "holds a run already"),
+        ("unseen", "3.png: the file is empty"),
     ],
 )
 def test_processes_fail_together_and_say_it_once(outcomes: dict[str, Outcome], run: str, message: str) -> None:

@@ -110,6 +110,7 @@ def small_runs() -> Iterator[None]:
     with (
         patch("yolact.models.start.load_backbone", lambda *rest: None),
         patch("yolact.train.engine.draw_curves", lambda folder: None),  # takes longer than a run
+        patch("yolact.evaluation.parts.ROUND", 1),
         patch.dict("yolact.models.backbones._BACKBONES", resnet50=narrow_resnet),
         patch.dict(CONFIGS, {config.name: config for config in (TINY, PLUS, LARGE_ONLY)}),
         patch.dict(RECIPES, strong=STRONG),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -67,7 +67,7 @@ def read_pictures(
 
 def detect_pictures(
     model: Model, pictures: Sequence[Picture], batch_size: int, workers: int, precision: str = "fp32"
-) -> Iterator[tuple[Picture, list[dict[str, Any]]]]:
+) -> Generator[tuple[Picture, list[dict[str, Any]]], None, None]:
     """COCO results of each picture, in order."""
     read = _read_ahead(pictures, workers, ahead=batch_size + workers)
     while batch := list(islice(read, batch_size)):

@@ -2,7 +2,7 @@
 
 Each process appends to a part of its own beside the results file (`results.json.part0`, ...): a line that names the
 weights, the pictures and the threshold, then a line a picture. When all pictures are done, the parts become the results
-file, in the data set's order, and go. Only one picture's results are held in memory.
+file, in the data set's order, and go. Only one batch's results are held in memory.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -22,10 +23,10 @@ import torch
 from tqdm import tqdm
 
 from yolact.data.coco import CocoDataset
-from yolact.distributed import failing_together, gather_from_processes, is_main, rank, wait_for_processes, world_size
+from yolact.distributed import failing_together, gather_from_processes, is_main, rank, world_size
 from yolact.errors import UserError
 from yolact.evaluation.detection import SCORE_THRESHOLD, detect_pictures
-from yolact.files import writing_list
+from yolact.files import telling, writing_list
 from yolact.pictures import make_folder
 
 if TYPE_CHECKING:
@@ -33,12 +34,21 @@ if TYPE_CHECKING:
 
 Places = dict[int, tuple[Path, int]]  # by picture id: the part that its line is in, and where the line starts
 
+ROUND = 8  # pictures of each process between two moments at which all ask each other whether to go on
+
 _LINE = re.compile(rb'\{"image_id": (-?\d+), "results": \[(.*)\]\}\n')
 
 
 def detect_to_file(
-    model: Model, dataset: CocoDataset, path: Path, *, batch_size: int = 1, workers: int = 2, resume: bool = False
-) -> None:
+    model: Model,
+    dataset: CocoDataset,
+    path: Path,
+    *,
+    batch_size: int = 1,
+    workers: int = 2,
+    resume: bool = False,
+    going_on: Callable[[], bool] = lambda: True,
+) -> bool:
     """Detect on every picture of a data set and write COCO results, a line a picture; every process calls it.
 
     Args:
@@ -48,10 +58,14 @@ def detect_to_file(
         batch_size: pictures that go through the network together, in each process.
         workers: threads that read pictures, in each process.
         resume: go on where a run was broken off, with however many processes.
+        going_on: asked every few pictures, by all processes together and with one answer.
+
+    Returns:
+        Whether the file is written; if not, its parts are left to go on with.
 
     Raises:
         UserError: the file cannot be written, a picture does not read; there are parts of a broken-off run and
-            `resume` is not set, or they are of other weights or pictures.
+            `resume` is not set, or they are of other weights or pictures. In all processes, as `failing_together` does.
     """
     with failing_together():  # all have read the same parts when the first of them begins to write
         if path.exists() and not path.is_file():
@@ -64,14 +78,33 @@ def detect_to_file(
     part = path.with_name(f"{path.name}.part{rank()}")
     if part.exists():
         os.truncate(part, _scan(part, header)[1])
-    todo = [picture for picture in dataset.pictures if picture.id not in done][rank() :: world_size()]
-    found = detect_pictures(model, todo, batch_size, workers)
+    todo = [picture for picture in dataset.pictures if picture.id not in done]
+    own = todo[rank() :: world_size()]
     quiet = not is_main() or not sys.stderr.isatty()
-    for picture, results in tqdm(found, total=len(todo), unit="picture", disable=quiet):
-        _append(part, header, json.dumps({"image_id": picture.id, "results": results}).encode() + b"\n")
-    wait_for_processes()
-    if is_main():
-        _merge(path, dataset, _places(path, header))
+    with (
+        tqdm(total=len(own), unit="picture", disable=quiet, leave=None) as bar,
+        closing(detect_pictures(model, own, batch_size, workers)) as found,
+    ):
+        for _ in range(0, len(todo), ROUND * world_size()):
+            if not going_on():
+                return False
+            with failing_together():
+                for picture, results in islice(found, ROUND):
+                    line = json.dumps({"image_id": picture.id, "results": results})
+                    _append(part, header, line.encode() + b"\n")
+                    bar.update()
+    with failing_together():
+        if is_main():
+            _merge(path, dataset, _places(path, header))
+    return True
+
+
+def remove_parts(path: Path) -> None:
+    """Take away what a broken-off run has left beside a results file; every process calls it."""
+    with failing_together():
+        for part in _parts(path) if is_main() else ():
+            with telling(part):
+                part.unlink()
 
 
 @contextmanager

@@ -157,7 +157,7 @@ def train(
                 lines.append(told_scaling(recipe, own, options))
             if is_main():
                 make_folder(folder)
-                cut_log(folder, state.iteration)
+                cut_log(folder, state.iteration, state.unscored)
                 for part in folder.glob(".*.part"):  # what a killed run was about to write
                     part.unlink()
             stop = options.length if stop_after is None else min(state.iteration + stop_after, options.length)
@@ -177,9 +177,35 @@ def train(
             pin_memory=device.type == "cuda",
         )
         guard = FiniteGuard(folder, stream, config, recipe.schedule, step.scaler)
+
+        def asked() -> int:
+            """The signal that any of the processes was sent, else 0."""
+            return max_over_processes(max(signals, default=0))
+
+        def settle(*, save: bool) -> None:
+            """After an iteration: the validation that is due, the checkpoint, the end where a signal asks for it."""
+            scores = None
+            if validation is not None and state.unscored and not asked():
+                scores = validation.score(state, folder, at_once, lambda: not asked())
+                state.unscored = scores is None
+            caught = asked()
+            with failing_together():
+                if scores:
+                    journal.score(state.iteration, scores)
+                if (save or caught) and is_main():
+                    state.save(folder / CHECKPOINT)
+                if (scores or state.iteration == stop) and is_main():
+                    draw_curves(folder)
+            if caught:
+                journal.say(f"{signal.Signals(caught).name}: saved after iteration {state.iteration}; resume it")
+                raise KeyboardInterrupt if caught == signal.SIGINT else SystemExit(128 + caught)
+
         with closing(journal), closing(loading) as batches:
             for line in lines:
                 journal.say(line)
+            state.unscored = validation is not None and state.unscored
+            if state.unscored:  # the run was stopped before it
+                settle(save=True)
             for group in journal.timed(batches):
                 parts, totals = _agreed(group)
                 rate = rate_at(state.iteration, options, recipe.schedule)
@@ -190,25 +216,16 @@ def train(
                     state.average.update(state.model)
                 state.iteration += 1
 
-                caught = max_over_processes(max(signals, default=0))
                 done = state.iteration == stop
-                score = validation is not None and (done or state.iteration % eval_every == 0)
-                due = caught or done or score
+                state.unscored = validation is not None and (done or state.iteration % eval_every == 0)
+                due = asked() or done or state.unscored
                 tell, save = (due or state.iteration % every == 0 for every in (log_every, save_every))
                 if tell or save:
                     with failing_together():
                         guard.check(journal.read(), state.iteration)
                         if tell:
                             journal.tell(state.iteration, rate)
-                        if validation is not None and score and is_main():
-                            journal.score(state.iteration, validation.score(state, folder))
-                        if save and is_main():
-                            state.save(folder / CHECKPOINT)
-                        if (done or score) and is_main():
-                            draw_curves(folder)
-                if caught:
-                    journal.say(f"{signal.Signals(caught).name}: saved after iteration {state.iteration}; resume it")
-                    raise KeyboardInterrupt if caught == signal.SIGINT else SystemExit(128 + caught)
+                    settle(save=bool(save))
         if stop < options.length:
             return folder / CHECKPOINT
         with failing_together():

@@ -153,20 +153,29 @@ class RunLog:
                 self.writer.add_scalar(f"{kind}/{name}", value, line["iteration"])
 
 
-def cut_log(folder: Path, iteration: int) -> None:
-    """Take out of the log what a run told after its last checkpoint: it will tell that again."""
+def cut_log(folder: Path, iteration: int, unscored: bool) -> None:
+    """Take out of the log what a run told after its last checkpoint: it will tell that again.
+
+    Args:
+        iteration: the checkpoint's.
+        unscored: it was written before the validation of that iteration.
+    """
     path = folder / LOG
     if path.exists():
         try:
             lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
             lines = [line for line in lines if line.endswith("\n")]  # a full disk cuts the last one short
-            kept = "".join(takewhile(lambda line: json.loads(line)["iteration"] <= iteration, lines))
+            kept = "".join(takewhile(lambda line: _is_before(json.loads(line), iteration, unscored), lines))
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror})") from error
         except (ValueError, TypeError, KeyError) as error:
             raise UserError(f"{path}: is no log of a run; move it away to go on without it") from error
         with replacing(path) as file:
             file.write(kept.encode())
+
+
+def _is_before(line: dict[str, float], iteration: int, unscored: bool) -> bool:
+    return line["iteration"] < iteration + (not (unscored and "segm_AP" in line))
 
 
 def draw_curves(folder: Path) -> None:

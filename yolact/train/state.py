@@ -29,6 +29,7 @@ class RunState:
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     iteration: int = 0  # done so far
+    unscored: bool = False  # the validation after this iteration is still to come
     best: float = -1.0  # the validation's highest mask AP so far
 
     @property
@@ -41,6 +42,7 @@ class RunState:
         training = {
             "identity": self.identity,
             "iteration": self.iteration,
+            "unscored": self.unscored,
             # What was trained, where the file's own weights are the average.
             "model": None if self.average is None else self.model.state_dict(),
             "average_updates": None if self.average is None else self.average.updates,
@@ -71,7 +73,7 @@ class RunState:
             self.optimizer.load_state_dict(saved["optimizer"])
             if saved["scaler"]:  # none of a run in another precision
                 self.scaler.load_state_dict(saved["scaler"])
-            self.iteration, self.best = saved["iteration"], saved["best"]
+            self.iteration, self.unscored, self.best = saved["iteration"], saved["unscored"], saved["best"]
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise UserError(f"{path}: its state of a run does not read ({error})") from error
 
