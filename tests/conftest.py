@@ -79,12 +79,13 @@ def backend(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.fixture
-def gpu() -> torch.device:
-    """The GPU that the operators can run on; the test is skipped where there is none."""
+def gpu(monkeypatch: pytest.MonkeyPatch) -> torch.device:
+    """The GPU that the operators can run on, float32 being float32 on it; the test is skipped where there is none."""
     from backends import why_no_gpu
 
     if reason := why_no_gpu():
         skip_or_fail("gpu", reason)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)  # by default convolutions keep ten bits of it
     return torch.device("cuda")
 
 
