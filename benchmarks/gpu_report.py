@@ -1,6 +1,8 @@
-"""Gathers what `benchmarks/gpu.sh` left behind into one file of results and prints a table; fails where a part did.
+"""Gathers what runs of `benchmarks/gpu.sh` left behind into one file of results and prints a table; fails where a part
+did.
 
-`python -m benchmarks.gpu_report FOLDER RESULTS.json`
+`python -m benchmarks.gpu_report RESULTS.json RUN...`: each run a folder of files, or the results that came of one. Of a
+part and of a job that several have, the last counts.
 """
 
 from __future__ import annotations
@@ -13,10 +15,48 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+from benchmarks import gpu_aims
+
 SANITIZERS = ("memcheck", "racecheck", "initcheck", "synccheck")
 SCENES = ("end_to_end", "mask_loss", "training")  # benchmarks that compare whole scenes, in files of their own
 TIMED_OUT = (124, 137)  # how `timeout` says so
 NOT_FOUND = 127
+
+
+def results_of(run: Path) -> dict[str, Any]:
+    """What one run found: of its folder, or of the file that was made of it."""
+    if run.is_file():
+        return json.loads(run.read_text())
+    measured = run / "kernels.json"
+    results = json.loads(measured.read_text()) if measured.exists() else {}
+    for name in SCENES:
+        if (run / f"{name}.json").exists():
+            scenes = json.loads((run / f"{name}.json").read_text())
+            results = {key: scenes[key] for key in ("machine", "gpu") if key in scenes} | results | {name: scenes}
+    return results | {"parts": parts_of(run)}
+
+
+def merged(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """One run's results of several on the same GPU.
+
+    Raises:
+        ValueError: they are of different GPUs.
+    """
+    names = {run["gpu"]["name"] for run in runs if "gpu" in run}
+    if len(names) > 1:
+        raise ValueError(f"runs must be of one GPU, got {', '.join(sorted(names))}")
+    whole: dict[str, Any] = {}
+    for run in runs:
+        whole |= {name: run[name] for name in ("machine", "gpu", *SCENES) if name in run}
+        for name in ("parts", "host_milliseconds"):
+            whole[name] = whole.get(name, {}) | run.get(name, {})
+        again = {row["job"] for row in run.get("milliseconds", [])}
+        kept = [row for row in whole.get("milliseconds", []) if row["job"] not in again]
+        whole["milliseconds"] = kept + run.get("milliseconds", [])
+        whole["failed"] = whole.get("failed", []) + run.get("failed", [])
+    measured = {row["job"] for row in whole["milliseconds"]}
+    failed = {failure["job"]: failure for failure in whole["failed"] if failure["job"] not in measured}
+    return whole | {"failed": list(failed.values()), "aims": gpu_aims.verdicts(whole)}
 
 
 def parts_of(folder: Path) -> dict[str, dict[str, Any]]:
@@ -83,9 +123,7 @@ def lines_of(results: dict[str, Any]) -> list[str]:
             told = f"{row['milliseconds']['median']:9.2f} ms {row['peak_bytes'] / 1e6:9.1f} MB"
             lines.append(f"{name} {row['scene']}, {row['contender']}".ljust(68) + told)
     lines += [f"FAILED {failure['job']}: {failure['message']}" for failure in results.get("failed", [])]
-    times = results.get("host_milliseconds", {})
-    lines += [f"host time of {name:<24}{timing['median'] * 1e3:8.1f} us" for name, timing in times.items()]
-    return lines
+    return lines + [gpu_aims.told(row) for row in results["aims"]]
 
 
 def best_of(row: dict[str, Any]) -> float | None:
@@ -100,15 +138,10 @@ def is_ours(row: dict[str, Any]) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
     parser.add_argument("results", type=Path)
+    parser.add_argument("runs", type=Path, nargs="+")
     options = parser.parse_args()
-    measured = options.folder / "kernels.json"
-    results = json.loads(measured.read_text()) if measured.exists() else {}
-    for name in SCENES:
-        if (options.folder / f"{name}.json").exists():
-            results[name] = json.loads((options.folder / f"{name}.json").read_text())
-    results["parts"] = parts_of(options.folder)
+    results = merged([results_of(run) for run in options.runs])
     options.results.write_text(json.dumps(results, indent=1) + "\n")
     print("\n".join(lines_of(results)))
     sys.exit(not all(part["ok"] for part in results["parts"].values()))

@@ -1,8 +1,8 @@
 """What does the mask loss cost, forward and backward, in time and memory? `python -m benchmarks.mask_loss`
 
 Eight pictures of a hundred positives on 138 x 138 x 32 prototypes, beside plain torch and the original's formulation.
-Results are compared first. Times are medians of alternating runs; memory is what the process needs at its peak beyond
-the inputs, the gradients among it, each contender in a process of its own.
+Results are compared first. Times are medians of alternating runs; memory is what is needed at the peak beyond the
+inputs, the gradients among it: of a GPU as torch counts it, else of a process of each contender's own.
 """
 
 from __future__ import annotations
@@ -102,16 +102,20 @@ def check(tensors: tuple[Tensor, ...]) -> None:
             torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-4 * theirs.abs().max().item())
 
 
-def peak_here(name: str, coverage: float, device: str, batch: int, side: int, threads: int) -> int:
+def peak_on_gpu(run: Callable[[], object]) -> int:
+    """The bytes of a GPU's memory that are needed at the peak beyond those held before."""
+    run()  # what libraries allocate once
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    run()
+    return torch.cuda.max_memory_allocated() - before
+
+
+def peak_here(name: str, coverage: float, batch: int, side: int, threads: int) -> int:
     """The bytes that this process needs at its peak beyond the inputs; it must have done nothing else."""
     torch.set_num_threads(threads)
-    tensors = inputs(coverage, device, batch, side)
-    both_ways(CONTENDERS[name], inputs(coverage, device, 1, 8))  # what libraries allocate once
-    if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        both_ways(CONTENDERS[name], tensors)
-        return torch.cuda.max_memory_allocated() - before
+    tensors = inputs(coverage, "cpu", batch, side)
+    both_ways(CONTENDERS[name], inputs(coverage, "cpu", 1, 8))  # what libraries allocate once
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew from what is resident now
     before = resident_at_most()
     both_ways(CONTENDERS[name], tensors)
@@ -128,7 +132,7 @@ def resident_at_most() -> int:
 def peak(name: str, coverage: float, options: argparse.Namespace) -> int:
     """The same, of a process of its own."""
     numbers = (options.batch, options.side, options.threads)
-    command = [sys.executable, "-m", "benchmarks.mask_loss", "--peak", name, str(coverage), options.device]
+    command = [sys.executable, "-m", "benchmarks.mask_loss", "--peak", name, str(coverage)]
     command += map(str, numbers)
     # No large piece of freed memory stays resident, to be counted as there before.
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}
@@ -143,11 +147,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="on the CPU")
     parser.add_argument("--seconds", type=float, default=20.0, help="a scene")
     parser.add_argument("--json", type=Path, help="where to write the results")
-    parser.add_argument("--peak", nargs=6, help=argparse.SUPPRESS)
+    parser.add_argument("--peak", nargs=5, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.peak:
-        name, coverage, device, *numbers = options.peak
-        print(peak_here(name, float(coverage), device, *map(int, numbers)))
+        name, coverage, *numbers = options.peak
+        print(peak_here(name, float(coverage), *map(int, numbers)))
         return
     rows = []
     for scene, coverage in SCENES.items():
@@ -163,7 +167,8 @@ def main() -> None:
         timings = compare(contenders, seconds=options.seconds, threads=options.threads)
         print(f"\n{scene}, {options.batch} x {POSITIVES} positives, {options.side} x {options.side} x 32")
         for name, timing in timings.items():
-            size = peak(name, coverage, options)
+            on_gpu = options.device == "cuda"
+            size = peak_on_gpu(contenders[name]) if on_gpu else peak(name, coverage, options)
             ratio = timings["yolact"].times(timing)
             print(f"  {name:<24} {timing.median:9.2f} ms ({timing.low:.2f} to {timing.high:.2f}) {ratio:6.1f}x", end="")
             print(f"  {size / 1e6:8.1f} MB")

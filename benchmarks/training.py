@@ -3,7 +3,8 @@
 Two scenes: the losses alone, forward and backward from what the network answered, and a whole step. The contender is
 the same loss as plain PyTorch writes it down, matching in the loop; ours is matched by the processes that load
 pictures, whose time for it is told apart. Losses and gradients are compared first. Times are medians of alternating
-runs; memory is what the process needs at its peak beyond its inputs, each contender in a process of its own.
+runs; memory is what is needed at the peak beyond weights and inputs: of a GPU as torch counts it, else of a process of
+each contender's own.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.kernels import machine, write
-from benchmarks.mask_loss import resident_at_most
+from benchmarks.mask_loss import peak_on_gpu, resident_at_most
 from yolact.bench.timing import compare
 from yolact.config import Config, get_config
 from yolact.models.yolact import Yolact
@@ -211,16 +212,18 @@ def peak_here(options: argparse.Namespace, scene: str, name: str) -> int:
     """The bytes that this process needs at its peak beyond weights and inputs; it must have done nothing else."""
     torch.set_num_threads(options.threads)
     run = Bench(options).scenes()[scene][name]
-    if options.device == "cuda":
-        run()  # what libraries allocate once
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        run()
-        return torch.cuda.max_memory_allocated() - before
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew from what is resident now
     before = resident_at_most()
     run()
     return resident_at_most() - before
+
+
+def peak(scene: str, name: str) -> int:
+    """The same, of a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.training", *sys.argv[1:], "--peak", scene, name]
+    # No large piece of freed memory stays resident, to be counted as there before.
+    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}
+    return int(subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout)
 
 
 def main() -> None:
@@ -254,10 +257,7 @@ def main() -> None:
         timings = compare(runs, seconds=options.seconds, least=3, threads=options.threads)
         print(f"\n{scene}, {options.config}, {options.batch} pictures, {options.precision}")
         for name, timing in timings.items():
-            command = [sys.executable, "-m", "benchmarks.training", *sys.argv[1:], "--peak", scene, name]
-            # No large piece of freed memory stays resident, to be counted as there before.
-            environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}
-            size = int(subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout)
+            size = peak_on_gpu(runs[name]) if options.device == "cuda" else peak(scene, name)
             print(f"  {name:<12} {timing.median:9.1f} ms ({timing.low:.1f} to {timing.high:.1f})", end="")
             print(f"  {timings['yolact'].times(timing):5.2f}x  {size / 1e6:8.1f} MB")
             rows.append({"scene": scene, "contender": name, "milliseconds": asdict(timing), "peak_bytes": size})

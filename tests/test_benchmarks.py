@@ -8,13 +8,28 @@ import re
 import subprocess
 import sys
 from argparse import Namespace
+from collections import Counter
 
 import numpy as np
 import pytest
 import torch
 from conftest import ROOT
 
-from benchmarks import cuda_timing, gpu_report, growth, mask_loss, readme, rescoring_jobs, scale, scale_jobs, training
+from benchmarks import (
+    cuda_jobs,
+    cuda_timing,
+    gpu_aims,
+    gpu_report,
+    growth,
+    inputs,
+    kernels,
+    mask_loss,
+    readme,
+    rescoring_jobs,
+    scale,
+    scale_jobs,
+    training,
+)
 from yolact.bench.contenders import STAGES
 
 SCRIPT = ROOT / "benchmarks" / "gpu.sh"
@@ -88,7 +103,7 @@ def test_a_sanitizers_verdict_is_read(log, status, ok, message):
 
 def test_a_part_that_fails_or_hangs_fails_the_run(tmp_path):
     (tmp_path / "parts").write_text("install\t1\t3\nkernels\t124\t60\n")
-    command = [sys.executable, "-m", "benchmarks.gpu_report", tmp_path, tmp_path / "results.json"]
+    command = [sys.executable, "-m", "benchmarks.gpu_report", tmp_path / "results.json", tmp_path]
     ran = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert ran.returncode == 1
     assert "FAILED install" in ran.stdout
@@ -99,10 +114,72 @@ def test_scenes_are_gathered_and_told(tmp_path):
     (tmp_path / "parts").write_text("training\t0\t60\n")
     row = {"scene": "step", "contender": "yolact", "milliseconds": {"median": 12.5}, "peak_bytes": 3_000_000}
     (tmp_path / "training.json").write_text(json.dumps({"rows": [row]}))
-    command = [sys.executable, "-m", "benchmarks.gpu_report", tmp_path, tmp_path / "results.json"]
+    command = [sys.executable, "-m", "benchmarks.gpu_report", tmp_path / "results.json", tmp_path]
     told = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True).stdout
     assert re.search(r"^training step, yolact +12\.50 ms +3\.0 MB$", told, re.MULTILINE)
     assert json.loads((tmp_path / "results.json").read_text())["training"]["rows"] == [row]
+
+
+def test_runs_of_some_parts_each_become_one_file(tmp_path):
+    def timed(job: str, graph: float) -> dict:
+        return {"job": job, "contender": "yolact", "graph": {"median": graph}, "eager": None}
+
+    once = {
+        "gpu": {"name": "a"},
+        "parts": {"install": {"ok": True}, "kernels": {"ok": False}},
+        "milliseconds": [timed("detect 1 x 1", 0.02), timed("fast_nms", 1.0)],
+        "failed": [{"job": "detect 8 x 1", "message": "time"}, {"job": "rescore", "message": "time"}],
+    }
+    again = {
+        "gpu": {"name": "a"},
+        "parts": {"kernels": {"ok": True}},
+        "milliseconds": [timed("detect 1 x 1", 0.01), timed("detect 8 x 1", 0.019)],
+        "training": {"rows": []},
+    }
+    for name, run in (("once", once), ("again", again)):
+        (tmp_path / name).write_text(json.dumps(run))
+    whole = gpu_report.merged([gpu_report.results_of(tmp_path / name) for name in ("once", "again")])
+    assert whole["parts"] == {"install": {"ok": True}, "kernels": {"ok": True}}
+    assert [row["job"] for row in whole["milliseconds"]] == ["fast_nms", "detect 1 x 1", "detect 8 x 1"]
+    assert [failure["job"] for failure in whole["failed"]] == ["rescore"]
+    assert whole["training"] == {"rows": []}
+    told = [gpu_aims.told(row) for row in whole["aims"]]
+    assert "met          detect, batch 1, at most 10us: 10.0us detect 1 x 1" in told
+    assert "MISSED       detect, batch 8, at most 18us: 19.0us detect 8 x 1" in told
+    assert "not measured 100 dense masks, at most 11us:" in told
+    with pytest.raises(ValueError, match="one GPU, got a, b"):
+        gpu_report.merged([once, again | {"gpu": {"name": "b"}}])
+
+
+def test_every_aim_is_of_jobs_that_there_are(monkeypatch):
+    def head_outputs(batch: int, crowd: str, seed: int) -> inputs.DetectInputs:
+        return inputs.DetectInputs(torch.zeros(batch, 5, 4), torch.zeros(batch, 5, 3), torch.zeros(5, 4))
+
+    monkeypatch.setattr(cuda_jobs, "head_outputs", head_outputs)
+    for name in ("ellipses", "noise"):
+        monkeypatch.setattr(inputs, name, lambda *shape, **options: torch.ones(1, 4, 4).bool())
+    sizes = cuda_jobs.Sizes(prototypes=12, compiles=False)
+    rows = [
+        {"job": job.name, "contender": contender, "graph": None, "eager": {"median": 1.0}}
+        for operator in ("detect", "assemble_masks", "assemble_run_lengths", "encode_run_lengths")
+        for job in kernels.CUDA_JOBS[operator](torch.device("cpu"), sizes)
+        for contender in job.contenders
+    ]
+    aims = gpu_aims.verdicts({"milliseconds": rows, "host_milliseconds": {"detect": {"median": 0.031}}})
+    assert all(row["met"] is False for row in aims)
+    found = Counter(row["aim"] for row in aims)
+    assert found == {
+        "detect, batch 1": 6,  # two types, three crowds
+        "detect, batch 8": 6,
+        "100 dense masks": 4,  # two types, two sizes
+        "100 dense masks, large": 2,
+        "dense masks to strings": 2,
+        "dense masks to strings, large": 1,
+        "prototypes to strings": 6,
+        "detect beside the original's": 3,
+        "prototypes to strings beside the original's": 3,
+        "host time": 1,
+    }
 
 
 def test_a_contender_that_fails_is_a_result_and_stops_no_other():
