@@ -96,10 +96,10 @@ def decide_cuda(torch_cuda: str | None) -> tuple[Nvcc | None, str]:
 def decide_archs(nvcc: Nvcc) -> tuple[list[str], str]:
     """The GPU architectures to build for, none for all, and why: YOLACT_CUDA_ARCHS, else the GPUs that are present."""
     wish = os.environ.get("YOLACT_CUDA_ARCHS", "")
+    served = {arch for arch in nvcc.archs if int(arch) >= OLDEST_GPU}
     if archs := re.split(r"[\s,;]+", wish.strip()) if wish.strip() else []:
         if archs != ["all"] and not all(re.fullmatch(r"\d{2,3}(-real|-virtual)?", arch) for arch in archs):
             sys.exit(f"yolact: YOLACT_CUDA_ARCHS must be all, or numbers such as '80 90', got {wish!r}")
-        served = {arch for arch in nvcc.archs if int(arch) >= OLDEST_GPU}
         if unknown := {arch.split("-")[0] for arch in archs} - served - {"all"}:
             sys.exit(
                 f"yolact: YOLACT_CUDA_ARCHS names {' '.join(sorted(unknown))}; nvcc {nvcc.version} compiles the kernels"
@@ -113,6 +113,8 @@ def decide_archs(nvcc: Nvcc) -> tuple[list[str], str]:
         told = ""
     found = {int(major + minor) for major, minor in re.findall(r"^(\d+)\.(\d)$", told, re.M)}
     archs = [str(arch) for arch in sorted(found) if arch >= OLDEST_GPU]
+    if unknown := [arch for arch in archs if arch not in served]:
+        return [], f"a GPU of sm_{unknown[0]} is present, newer than nvcc {nvcc.version}: it runs the PTX"
     return archs, "the GPUs present" if archs else "no GPU is present"
 
 

@@ -4,12 +4,9 @@
 
 extern "C" {
 
-// glibc 2.29 gave these a version without the error handling of 1999, which changes no value.
-asm(".symver exp_of_old, exp@GLIBC_2.2.5\n.hidden exp");  // compilers know the name, and leave its visibility alone
-asm(".symver log_of_old, log@GLIBC_2.2.5\n.hidden log");
-double exp_of_old(double x);
+// glibc 2.29 gave it a version without the error handling of 1999, which changes no value.
+asm(".symver log_of_old, log@GLIBC_2.2.5\n.hidden log");  // compilers know the name, and leave its visibility alone
 double log_of_old(double x);
-double exp(double x) { return exp_of_old(x); }
 double log(double x) { return log_of_old(x); }
 
 // glibc 2.32: whether the process has but one thread, so that a shared_ptr may count without an atomic instruction.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -113,8 +114,9 @@ def test_setup_without_nvcc(monkeypatch, tmp_path):
     [
         ("80, 90-real", "7.5", ["80", "90-real"], "YOLACT_CUDA_ARCHS"),
         ("all", "7.5", [], "YOLACT_CUDA_ARCHS"),
-        ("", "9.0\n6.1\n8.6\n9.0", ["86", "90"], "the GPUs present"),
+        ("", "9.0\n6.1\n8.0\n9.0", ["80", "90"], "the GPUs present"),
         ("", "12.0", ["120"], "the GPUs present"),
+        ("", "9.0\n12.1", [], "a GPU of sm_121 is present, newer than nvcc 13.0: it runs the PTX"),
         ("", "6.1", [], "no GPU is present"),
         ("", "No devices were found", [], "no GPU is present"),
     ],
@@ -141,6 +143,22 @@ def test_setup_refuses_an_unknown_architecture(monkeypatch, tmp_path, wish, faul
     functions = setup_functions(monkeypatch)
     with pytest.raises(SystemExit, match=f"YOLACT_CUDA_ARCHS {fault}"):
         functions["decide_archs"](functions["examine_nvcc"](str(nvcc_wrapper(tmp_path))))
+
+
+def test_all_architectures_are_those_that_nvcc_knows(tmp_path):
+    nvcc = shutil.which(os.environ.get("CUDACXX", "nvcc"))
+    if nvcc is None:
+        skip_or_fail("nvcc", "no nvcc is on the PATH")
+    old = tmp_path / "nvcc"  # as of CUDA 12.6
+    old.write_text(
+        f'#!/bin/sh\n[ "$1" = --list-gpu-arch ] && exec printf "compute_%s\\n" 50 75 80 86 87 89 90\nexec {nvcc} "$@"\n'
+    )
+    old.chmod(0o755)
+    configure = [sys.executable, "-m", "cmake", "-S", ROOT, "-B", tmp_path / "build"]
+    configure += ["-DYOLACT_CUDA=ON", f"-DCMAKE_CUDA_COMPILER={old}"]
+    subprocess.run(configure, check=True, stdout=subprocess.DEVNULL)
+    cache = (tmp_path / "build/CMakeCache.txt").read_text()
+    assert "\nYOLACT_CUDA_ARCHS:STRING=75-real;80-real;86-real;87-real;89-real;90\n" in cache
 
 
 def test_setup_refuses_an_unknown_wish(monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import tarfile
@@ -99,6 +100,14 @@ def test_every_kernel_is_built_for_every_architecture(package):
         assert uses.keys() == binary.machine_code, name
         assert not any(use.local for use in uses.values()), f"{name} spills or has a stack frame"
         assert all(use.shared <= 48 * 1024 for use in uses.values()), name
+
+
+def test_no_product_is_fused_into_a_sum(package):
+    """As the results are those of csrc/cpu to the bit. ptxas fuses none that say how they round."""
+    cuobjdump = [kernel_table.find_cuobjdump(), "--dump-ptx", package / "yolact/_C.so"]
+    ptx = subprocess.run(cuobjdump, capture_output=True, text=True, check=True).stdout
+    assert re.search(r"\bmul\.rn\.f32\b", ptx)
+    assert not re.search(r"\bfma\.|(?<!global\.)\b(add|sub|mul)\.f(32|64)|\.(ftz|approx|full)\b", ptx)
 
 
 def test_table_fails_on_local_memory(monkeypatch, capsys):

@@ -1,9 +1,8 @@
 // Boxes: decoding against priors, overlap. Each operation rounds as torch's does in the same order.
 #pragma once
 
-#include <cmath>
-
 #include "host_device.h"
+#include "math.h"
 
 namespace yolact {
 
@@ -54,13 +53,13 @@ YOLACT_HD float clamp(float value, float low, float high) {
 }
 
 // delta: centre offsets and log sizes relative to the prior (cx cy w h). The exponential is taken in double and
-// rounded once, so that every backend decodes the same bits.
+// rounded once: mostly the float nearest to the true one, and the same bits on every backend.
 YOLACT_HD Box decode(const float delta[4], const float prior[4], const DecodeOptions& options) {
   float low[2], high[2];
   for (int axis = 0; axis < 2; ++axis) {
     const float centre = prior[axis] + delta[axis] * options.centre_variance * prior[2 + axis];
     const float log_size = clamp(delta[2 + axis] * options.size_variance, -options.max_log_size, options.max_log_size);
-    const float size = prior[2 + axis] * static_cast<float>(exp(static_cast<double>(log_size)));
+    const float size = prior[2 + axis] * static_cast<float>(exponential(static_cast<double>(log_size)));
     low[axis] = centre - size / 2.0f;
     high[axis] = size + low[axis];
     if (options.clip) {

@@ -84,7 +84,6 @@ YOLACT_HD bool is_certain_and_wrong(T logit, bool truth) {
   return (truth ? -logit : logit) >= (truth ? Certain<T>::kIsZero : Certain<T>::kIsOne);
 }
 
-YOLACT_HD double exponential(double x) { return std::exp(x); }
 YOLACT_HD double log1p_of_fraction(double t) { return std::log1p(t); }
 
 // The binary cross entropy of a pixel's probability, sigmoid(logit), with the truth. One that is certain and wrong

@@ -18,12 +18,12 @@ std::string others(const Users& users, unsigned thread) {
 SharedMemory::SharedMemory(unsigned threads, size_t dynamic_bytes)
     : warps_((threads + warpSize - 1) / warpSize),
       dynamic_("dynamic_shared", 1, dynamic_bytes),
+      limit_(dynamic_bytes > kUnasked ? kMaxBytes : kUnasked),
       bytes_(dynamic_bytes) {}
 
 SharedArray& SharedMemory::array(const void* site, const char* name, size_t element, size_t count) {
   const auto [entry, is_new] = arrays_.try_emplace(site, name, element, count);
-  if (is_new && (bytes_ += element * count) > kMaxBytes)
-    fail("has " + std::to_string(bytes_) + " bytes of shared memory");
+  if (is_new && (bytes_ += element * count) > limit_) fail("has " + std::to_string(bytes_) + " bytes of shared memory");
   return entry->second;
 }
 

@@ -34,7 +34,9 @@ class SharedArray {
 
 class SharedMemory {
  public:
-  static constexpr size_t kMaxBytes = 64 * 1024;  // what the smallest of the devices from sm_75 on has for a block
+  // What every GPU gives a block without being asked; and what the smallest from sm_75 on has for it where a launch
+  // asks, as it must for more dynamic shared memory than that.
+  static constexpr size_t kUnasked = 48 * 1024, kMaxBytes = 64 * 1024;
 
   SharedMemory(unsigned threads, size_t dynamic_bytes);
 
@@ -59,6 +61,7 @@ class SharedMemory {
   std::vector<Warp> warps_;
   std::map<const void*, SharedArray> arrays_;
   SharedArray dynamic_;
+  const size_t limit_;
   size_t bytes_;
   uint32_t time_ = 0, block_began_ = 0, last_barrier_ = 0;
 };

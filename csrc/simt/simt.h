@@ -10,7 +10,9 @@
 //   - a launch that a device would refuse.
 // What is left are races on global memory, and show as a difference: blocks and threads run forward, backward or
 // shuffled, and may switch at every atomic, and the results must be the same to the bit (`Schedule`). For accesses out
-// of bounds there, compile with AddressSanitizer: simt tells it of its fibers.
+// of bounds there, compile with AddressSanitizer: simt tells it of its fibers. For wide loads and stores that are not
+// aligned, shifts too far, and floats that fit no integer, of which each processor makes another, there is UBSan
+// (-fsanitize=undefined,float-cast-overflow).
 //
 // Not noticed: a barrier of a function that threads reach through different calls of it; host memory that a kernel
 // reads; fences, as blocks run one after the other; a block of more threads than its kernel's __launch_bounds__.

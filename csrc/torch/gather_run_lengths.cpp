@@ -22,6 +22,8 @@ void gather_run_lengths(const Tensor& data, const Tensor& length, const Tensor& 
   }
   STD_TORCH_CHECK(out.is_cpu() && out.is_contiguous(), "out must be contiguous and in the host's memory");
   if (count == 0) return;
+  STD_TORCH_CHECK(reinterpret_cast<uintptr_t>(out.data_ptr()) % alignof(RunRecord) == 0,
+                  "out must begin at a multiple of ", alignof(RunRecord), " bytes");
 
   const Tensor plain_data = torch::stable::contiguous(data), plain_length = torch::stable::contiguous(length),
                plain_needed = torch::stable::contiguous(needed), plain_size = torch::stable::contiguous(size);

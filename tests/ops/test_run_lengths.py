@@ -75,6 +75,8 @@ def test_gather_run_lengths_rejects_memory_that_does_not_fit():
     encoded = ops.encode_run_lengths(torch.ones(2, 5, 7, dtype=torch.bool), capacity=16)
     with pytest.raises(RuntimeError, match=r"out must be of shape \[112\], got \[111\]"):
         torch.ops.yolact.gather_run_lengths(*parts_of(encoded), torch.zeros(111, dtype=torch.uint8))
+    with pytest.raises(RuntimeError, match="out must begin at a multiple of 8 bytes"):
+        torch.ops.yolact.gather_run_lengths(*parts_of(encoded), torch.zeros(113, dtype=torch.uint8)[1:])
 
 
 def test_run_lengths_of_nothing():
