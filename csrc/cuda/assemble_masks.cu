@@ -3,18 +3,20 @@
 // Launch: a block of 256 threads writes a band of a detection's mask, up to 16 K pixels from a multiple of 16 bytes
 // on, in three steps with a barrier between:
 //   1. a thread a value: the low-resolution mask (activation(prototypes . coefficients)) where the box and the band's
-//      rows meet, into a tile in shared memory; a thread sums the channels of a pixel, loaded 16 bytes at a time;
+//      rows meet, into a tile in shared memory;
 //   2. a warp 32 columns of the box: walks down eight rows, blends the tile's two rows anew only where their taps
 //      change, and sets the pixels' bits, 32 by one vote, in a bitmap of the band in shared memory;
 //   3. a thread 16 bytes of the output at a time: bits spread to bytes, or as they are where masks are packed. As the
 //      bitmap lies as the output does, rows of any width (550 is no multiple of 16) need no arithmetic, and what is
 //      outside the box, 96 % as a rule, is a wide store of zeros in the same step.
 // Bytes: the output once (100 masks of 550 x 550: 30 MB; of 1920 x 1080: 207 MB), which is where the time should go.
-// The prototypes inside the boxes come from L2: 128 bytes for each of about 270 values in the fifth of the bands that
-// a box of 4 % meets, 14 MB for 550 x 550. Operations: 64 a value, 15 a pixel inside the box, 3 a byte written; they
-// hide under the stores, as a multiprocessor holds three blocks, each in a step of its own.
+// The prototypes inside the boxes come from L2: 128 bytes for each of about 280 values in the quarter of the bands that
+// a box of 4 % meets, 17 MB for 550 x 550, for which a thread waits twice. Operations: 64 a value, 15 a pixel inside
+// the box, 3 a byte written; they hide under the stores, as a multiprocessor holds three blocks, each in a step of its
+// own.
 #include "assemble.cuh"
 #include "scan.cuh"
+#include "words.cuh"
 
 namespace yolact::cuda {
 namespace {
@@ -26,7 +28,7 @@ constexpr int kTile = 4096;      // values: 16 KB, of which three blocks fit the
 constexpr int kStrip = 8;        // rows that a warp walks: some share a tap, and a band has strips for all warps
 
 struct Layout {
-  int32_t height, width;
+  Size size;
   int64_t pitch, mask;  // bytes a row, and a mask
   int32_t bits;         // pixels of a byte: 1 or 8
   int32_t band;         // bytes, a multiple of 16
@@ -39,7 +41,7 @@ __device__ __forceinline__ uint32_t spread(uint32_t bits) { return (bits & 15) *
 // kDirect: without a tile, each value is computed where it is needed. Right, if slow, for maps too wide for a tile.
 template <bool kDirect>
 __global__ void __launch_bounds__(kThreads, kDirect ? 1 : 3)
-    assemble_masks_kernel(AssembleMasksArguments a, Wide wide, Layout layout) {
+    assemble_masks_kernel(AssembleMasksArguments a, bool shared, Layout layout) {
   SHARED(float, tile, kDirect ? 1 : kTile);
   SHARED(uint32_t, bitmap, kBand / 32);
   const int32_t thread = static_cast<int32_t>(threadIdx.x), lane = thread % kWarp;
@@ -54,7 +56,7 @@ __global__ void __launch_bounds__(kThreads, kDirect ? 1 : 3)
   const int32_t end = layout.mask - skipped < layout.band ? static_cast<int32_t>(layout.mask - skipped) : layout.band;
 
   for (int word = thread; word < kBand / 32; word += kThreads) bitmap[word] = 0;
-  const Detection detection = Detection::of(a, wide, i / detections, i % detections, layout.height, layout.width);
+  const Detection detection = Detection::of(a, shared, i / detections, i % detections, [&] { return layout.size; });
   const Cut cut_x = detection.cuts[0], cut_y = detection.cuts[1];
   const Span columns = cut_x.output;
 
@@ -68,8 +70,10 @@ __global__ void __launch_bounds__(kThreads, kDirect ? 1 : 3)
     const int32_t origin = tap(rows.begin, axis_y).index0, stride = cut_x.canvas.size();
     if (!kDirect) {
       const int32_t values = (tap(rows.end - 1, axis_y).index1 + 1 - origin) * stride;
-      for (int32_t v = thread; v < values; v += kThreads)
-        tile[v] = detection.value(origin + v / stride, cut_x.canvas.begin + v % stride);
+      for (int32_t v = thread; v - lane < values; v += kThreads) {  // whole warps
+        const float value = detection.value(origin + v / stride, cut_x.canvas.begin + v % stride);
+        if (v < values) tile[v] = value;
+      }
       __syncthreads();
     }
     const auto value = [&](int32_t row, int32_t column) -> float {
@@ -110,22 +114,22 @@ __global__ void __launch_bounds__(kThreads, kDirect ? 1 : 3)
   uint8_t* output = a.masks + band_begin;
   for (int32_t at = 16 * thread; at < end; at += 16 * kThreads) {
     const int32_t piece = at / 16;
-    SixteenBytes<uint32_t> bytes;
+    FourWords bytes;
     if (layout.bits == 8) {
       UNROLL
-      for (int word = 0; word < 4; ++word) bytes.element[word] = bitmap[4 * piece + word];
+      for (int word = 0; word < 4; ++word) bytes.word[word] = bitmap[4 * piece + word];
     } else {
       const uint32_t pixels = bitmap[piece / 2] >> 16 * (piece % 2);
       UNROLL
-      for (int word = 0; word < 4; ++word) bytes.element[word] = spread(pixels >> 4 * word);
+      for (int word = 0; word < 4; ++word) bytes.word[word] = spread(pixels >> 4 * word);
     }
     if (at >= begin && at + 16 <= end) {
-      *reinterpret_cast<SixteenBytes<uint32_t>*>(output + at) = bytes;
+      *reinterpret_cast<FourWords*>(output + at) = bytes;
     } else {  // shared with the mask before or after
       UNROLL
       for (int byte = 0; byte < 16; ++byte)
         if (at + byte >= begin && at + byte < end)
-          output[at + byte] = static_cast<uint8_t>(bytes.element[byte / 4] >> 8 * (byte % 4));
+          output[at + byte] = static_cast<uint8_t>(bytes.word[byte / 4] >> 8 * (byte % 4));
     }
   }
 }
@@ -141,22 +145,22 @@ int64_t values_of_band(const AssembleMasksArguments& a, int64_t pixels, int64_t 
 
 void assemble_masks(const AssembleMasksArguments& a, Stream stream) {
   Layout layout{};
-  layout.height = static_cast<int32_t>(a.sizes[0]);
-  layout.width = static_cast<int32_t>(a.sizes[1]);
+  layout.size.height = static_cast<int32_t>(a.sizes[0]);
+  layout.size.width = static_cast<int32_t>(a.sizes[1]);
   layout.bits = a.packed ? 8 : 1;
-  layout.pitch = blocks_for<int64_t>(layout.width, layout.bits);
-  layout.mask = layout.height * layout.pitch;
+  layout.pitch = blocks_for<int64_t>(layout.size.width, layout.bits);
+  layout.mask = layout.size.height * layout.pitch;
   int32_t band = kBand;
-  const auto fits = [&] { return values_of_band(a, band, layout.height, layout.pitch * layout.bits) <= kTile; };
+  const auto fits = [&] { return values_of_band(a, band, layout.size.height, layout.pitch * layout.bits) <= kTile; };
   while (!fits() && band > kLeastBand) band /= 2;
   const bool direct = !fits();
   layout.band = (direct ? kBand : band) / layout.bits;
   layout.bands = static_cast<uint32_t>(blocks_for<int64_t>(layout.mask + 15, layout.band));
   const int64_t blocks = a.batch * a.detections * layout.bands;
   if (direct) {
-    LAUNCH(assemble_masks_kernel<true>, blocks, kThreads, 0, stream, a, wide_of(a), layout);
+    LAUNCH(assemble_masks_kernel<true>, blocks, kThreads, 0, stream, a, is_shared(a), layout);
   } else {
-    LAUNCH(assemble_masks_kernel<false>, blocks, kThreads, 0, stream, a, wide_of(a), layout);
+    LAUNCH(assemble_masks_kernel<false>, blocks, kThreads, 0, stream, a, is_shared(a), layout);
   }
 }
 

@@ -1,19 +1,22 @@
-// Masks [N, H, W] to COCO strings, in two launches with the flips, a bit a pixel, in between.
+// Masks [N, H, W] to COCO strings, in two launches with the masks, a bit a pixel, in between.
 //
-// Launch 1 reads the masks. A flip is a pixel that differs from the one before it, column by column; the flips of 32
-// rows of a column are a word, and the words lie as [mask][32 rows][column], so that warps write side by side.
+// Launch 1 reads the masks. 32 rows of a column are a word, in the last of which the last row is repeated, and the
+// words lie as [mask][32 rows][column], so that warps write side by side.
 // - Rows that lie side by side: a thread eight columns and 32 rows, 64 threads to a block, so that one mask spreads
 //   over many multiprocessors. It loads aligned words and funnels them into place, for rows begin at any byte (W is
 //   rarely a multiple of four), and has the loads of eight rows on their way at once.
 // - Columns that lie side by side: a warp 32 columns and 32 rows, a lane a row; a ballot makes the word.
 //
-// Launch 2 writes the strings: a block a mask, a thread a column. It counts the column's flips, a scan over the columns
-// gives their places, and the flips go through a window of shared memory to RunStringWriter (run_string.cuh).
+// Launch 2 writes the strings: a block a mask, a thread a column. A flip is a pixel that differs from the one before
+// it, column by column: a word's are one exclusive or, with the last bit of the word before. The thread counts the
+// column's flips, a scan over the columns gives their places, and the flips go through a window of shared memory to
+// RunStringWriter (run_string.cuh).
 //
 // Bytes: the masks once, an eighth of them written and read again (from the second-level cache, mostly), the strings
 // and the zeros behind them. 100 masks of 550 x 550: 30 MB, and 4 MB twice. Operations: about 3 a pixel in launch 1,
-// whose time is that of reading the masks. Launch 2 is latency: a thread has 18 words there, most of them zero, which
-// it reads twice, twelve at once for their count, then one by one from the first-level cache until its flips are found;
+// whose time is that of reading the masks: a thread waits for memory four times, and 2000 blocks of such a call are all
+// there at once. Launch 2 is latency: a thread has 18 words there, most of them all zeros or all ones, which it reads
+// twice: all together for their count, then one by one from the first-level cache from its first flip to its last;
 // between and after, a scan and one or two chunks of RunStringWriter.
 #include "../common/encode_run_lengths.h"
 #include "launch.cuh"
@@ -24,16 +27,16 @@
 namespace yolact::cuda {
 namespace {
 
-constexpr int kFlipThreads = 64;
-constexpr int kFlipBlocks = 16;      // on a multiprocessor: 64 registers, which ptxas else will not give to loads
+constexpr int kPackThreads = 64;
+constexpr int kPackBlocks = 16;      // on a multiprocessor: 64 registers, which ptxas else will not give to loads
 constexpr int kColumns = 8;          // a thread's, where rows lie side by side
 constexpr int kStringThreads = 640;  // pictures are 550, 640, 1280 or 1920 wide
-constexpr int kWordsAtOnce = 12;     // of a column, asked for together: 550 rows have 18 words
+constexpr int kWordsAtOnce = 24;     // of a column, asked for together: 550 rows have 18 words
 constexpr int kWindow = 4096;        // flips: 16 KB
 
-// The words of flips of one mask.
-struct FlipWords {
-  explicit FlipWords(const EncodeRunLengthsArguments& a)
+// The words of pixels of one mask.
+struct Words {
+  explicit Words(const EncodeRunLengthsArguments& a)
       : rows(static_cast<uint32_t>(blocks_for<int64_t>(a.height, 32))),
         pitch(static_cast<uint32_t>(kColumns * blocks_for<int64_t>(a.width, kColumns))) {}
 
@@ -42,16 +45,9 @@ struct FlipWords {
   uint32_t rows, pitch;  // words along a column; along a row, where the last ones may mean nothing
 };
 
-// The pixel before (y, x) in the order of the string; none is before the first.
-__device__ __forceinline__ bool pixel_before(const EncodeRunLengthsArguments& a, const uint8_t* mask, int64_t y,
-                                             int64_t x) {
-  if (y > 0) return mask[(y - 1) * a.stride[1] + x * a.stride[2]] != 0;
-  return x > 0 && mask[(a.height - 1) * a.stride[1] + (x - 1) * a.stride[2]] != 0;
-}
-
-// The flips among the first `rows` pixels of a word.
-__device__ __forceinline__ uint32_t flips_of(uint32_t pixels, bool before, int rows) {
-  return (pixels ^ (pixels << 1 | static_cast<uint32_t>(before))) & (0xFFFFFFFFu >> (32 - rows));
+// The pixels of a word that differ from the one before, the first from the last of the word `before`.
+__device__ __forceinline__ uint32_t flips_of(uint32_t word, uint32_t before) {
+  return word ^ (word << 1 | before >> 31);
 }
 
 // Bit 7 of each byte that is not zero.
@@ -88,18 +84,16 @@ __device__ __forceinline__ void pack(Load load, FourWords (&words)[2]) {
 // Rows side by side, or strides of any kind. `end` is the end of the masks where aligned words may be loaded up to it,
 // and null where not. (A word that holds a mask's first pixel may begin up to three bytes before it; those belong to
 // the same allocation, which is aligned.)
-__global__ void __launch_bounds__(kFlipThreads, kFlipBlocks)
-    find_flips_by_rows(EncodeRunLengthsArguments a, FlipWords shape, uint32_t blocks, const uint8_t* end,
-                       uint32_t* flips) {
-  const uint32_t i = blockIdx.x % blocks * kFlipThreads + threadIdx.x, groups = shape.pitch / kColumns;
+__global__ void __launch_bounds__(kPackThreads, kPackBlocks)
+    pack_by_rows(EncodeRunLengthsArguments a, Words shape, uint32_t blocks, const uint8_t* end, uint32_t* pixels) {
+  const uint32_t i = blockIdx.x % blocks * kPackThreads + threadIdx.x, groups = shape.pitch / kColumns;
   const int64_t n = blockIdx.x / blocks, y = int64_t{32} * (i / groups), x = int64_t{kColumns} * (i % groups);
   if (y >= a.height) return;
-  const uint8_t* mask = a.masks + n * a.stride[0];
-  const uint8_t* pixels = mask + y * a.stride[1] + x * a.stride[2];
+  const uint8_t* mask = a.masks + n * a.stride[0] + y * a.stride[1] + x * a.stride[2];
   const int rows = static_cast<int>(a.height - y < 32 ? a.height - y : 32);
   const int columns = static_cast<int>(a.width - x < kColumns ? a.width - x : kColumns);
 
-  const auto row_at = [&](int row) { return pixels + (row < rows ? row : rows - 1) * a.stride[1]; };
+  const auto row_at = [&](int row) { return mask + (row < rows ? row : rows - 1) * a.stride[1]; };
   const auto aligned = [](const uint8_t* p) { return p - (reinterpret_cast<uintptr_t>(p) & 3); };
   FourWords words[2];
   if (aligned(row_at(31)) + 12 <= end) {
@@ -120,76 +114,78 @@ __global__ void __launch_bounds__(kFlipThreads, kFlipBlocks)
     };
     pack(load, words);
   }
-  FourWords* output = reinterpret_cast<FourWords*>(flips + n * shape.size() + kColumns * int64_t{i});
-  UNROLL
-  for (int half = 0; half < 2; ++half) {
-    UNROLL
-    for (int c = 0; c < 4; ++c) {
-      const int column = 4 * half + c;
-      const bool before = column < columns && pixel_before(a, mask, y, x + column);
-      words[half].word[c] = flips_of(words[half].word[c], before, rows);
-    }
-    output[half] = words[half];
-  }
+  FourWords* output = reinterpret_cast<FourWords*>(pixels + n * shape.size() + kColumns * int64_t{i});
+  output[0] = words[0];
+  output[1] = words[1];
 }
 
 // Columns side by side.
-__global__ void __launch_bounds__(kFlipThreads)
-    find_flips_by_columns(EncodeRunLengthsArguments a, FlipWords shape, uint32_t blocks, uint32_t* flips) {
-  const uint32_t i = (blockIdx.x % blocks * kFlipThreads + threadIdx.x) / kWarp;
+__global__ void __launch_bounds__(kPackThreads)
+    pack_by_columns(EncodeRunLengthsArguments a, Words shape, uint32_t blocks, uint32_t* pixels) {
+  const uint32_t i = (blockIdx.x % blocks * kPackThreads + threadIdx.x) / kWarp;
   const uint32_t groups = static_cast<uint32_t>(blocks_for<int64_t>(a.width, kWarp));
   const int lane = threadIdx.x % kWarp;
   const int64_t n = blockIdx.x / blocks, y = int64_t{32} * (i / groups), x = int64_t{kWarp} * (i % groups);
   if (y >= a.height) return;  // all lanes or none
-  const uint8_t* mask = a.masks + n * a.stride[0];
   const int rows = static_cast<int>(a.height - y < 32 ? a.height - y : 32);
   const int columns = static_cast<int>(a.width - x < kWarp ? a.width - x : kWarp);
-  const uint8_t* pixels = mask + (y + (lane < rows ? lane : rows - 1)) * a.stride[1] + x * a.stride[2];
+  const uint8_t* mask =
+      a.masks + n * a.stride[0] + (y + (lane < rows ? lane : rows - 1)) * a.stride[1] + x * a.stride[2];
   uint32_t word = 0;
   UNROLL
   for (int c = 0; c < kWarp; ++c) {
-    const uint32_t of_column = __ballot_sync(kAllLanes, pixels[(c < columns ? c : columns - 1) * a.stride[2]] != 0);
+    const uint32_t of_column = __ballot_sync(kAllLanes, mask[(c < columns ? c : columns - 1) * a.stride[2]] != 0);
     if (lane == c) word = of_column;
   }
-  if (lane < columns)
-    flips[n * shape.size() + y / 32 * shape.pitch + x + lane] =
-        flips_of(word, pixel_before(a, mask, y, x + lane), rows);
+  if (lane < columns) pixels[n * shape.size() + y / 32 * shape.pitch + x + lane] = word;
 }
 
-__global__ void __launch_bounds__(kStringThreads)
-    write_strings(EncodeRunLengthsArguments a, FlipWords shape, const uint32_t* flips) {
+__global__ void __launch_bounds__(kStringThreads, 1)
+    write_strings(EncodeRunLengthsArguments a, Words shape, const uint32_t* pixels) {
   SHARED(uint32_t, window, kWindow);
   const int64_t n = blockIdx.x;
   const uint32_t height = static_cast<uint32_t>(a.height), width = static_cast<uint32_t>(a.width);
   RunStringWriter<kStringThreads> writer(a.data + n * a.capacity, a.capacity);
   for (uint32_t first_column = 0; first_column < width; first_column += kStringThreads) {
     const uint32_t x = first_column + threadIdx.x;
-    const uint32_t* column = flips + n * shape.size() + x;
-    uint32_t count = 0;
+    const uint32_t* column = pixels + n * shape.size() + x;
+    // The word before the first one, the one before that of the first flip, and which this is.
+    uint32_t count = 0, previous = 0, before = 0, start = 0;
     if (x < width) {
+      if (x > 0 && shape.rows > 0) previous = column[int64_t{shape.rows - 1} * shape.pitch - 1];
       for (uint32_t first = 0; first < shape.rows; first += kWordsAtOnce) {
         uint32_t words[kWordsAtOnce];
         UNROLL
         for (uint32_t k = 0; k < kWordsAtOnce; ++k)
           words[k] = column[int64_t{first + k < shape.rows ? first + k : first} * shape.pitch];
         UNROLL
-        for (uint32_t k = 0; k < kWordsAtOnce; ++k) count += first + k < shape.rows ? __popc(words[k]) : 0;
+        for (uint32_t k = 0; k < kWordsAtOnce; ++k) {
+          if (count == 0) {
+            start = first + k;
+            before = previous;
+          }
+          if (first + k < shape.rows) count += __popc(flips_of(words[k], previous));
+          previous = words[k];
+        }
       }
     }
     uint32_t total;
     int64_t next = block_exclusive_sum<kStringThreads>(count, &total);  // place of the column's next flip
     const int64_t last = next + count;
-    uint32_t word = 0, top = x * height - 32;  // the flips of the word that begins at index `top` that are still to go
+    column += int64_t{start} * shape.pitch;
+    uint32_t flips = 0, top = x * height + 32 * start - 32;  // those still to go of the word that begins at index `top`
     for (int64_t begin = 0; begin < total; begin += kWindow) {
       const int64_t end = begin + kWindow < total ? begin + kWindow : total;
       for (; next < last && next < end; ++next) {
-        while (word == 0) {
-          word = *column;
+        while (flips == 0) {
+          const uint32_t word = *column;
+          flips = flips_of(word, before);
+          before = word;
           column += shape.pitch;
           top += 32;
         }
-        window[next - begin] = top + __ffs(word) - 1;
-        word &= word - 1;
+        window[next - begin] = top + __ffs(flips) - 1;
+        flips &= flips - 1;
       }
       __syncthreads();
       writer.append(window, static_cast<int>(end - begin));
@@ -207,27 +203,27 @@ __global__ void __launch_bounds__(kStringThreads)
 }  // namespace
 
 int64_t encode_run_lengths_workspace(const EncodeRunLengthsArguments& a) {
-  return a.count * FlipWords(a).size() * static_cast<int64_t>(sizeof(uint32_t));
+  return a.count * Words(a).size() * static_cast<int64_t>(sizeof(uint32_t));
 }
 
 void encode_run_lengths(const EncodeRunLengthsArguments& a, void* workspace, Stream stream) {
-  const FlipWords shape(a);
-  uint32_t* flips = static_cast<uint32_t*>(workspace);
+  const Words shape(a);
+  uint32_t* pixels = static_cast<uint32_t*>(workspace);
   const auto distance = [](int64_t stride) { return stride < 0 ? -stride : stride; };
   if (a.height == 0 || a.width == 0) {
     // no pixels, no flips
   } else if (distance(a.stride[1]) < distance(a.stride[2])) {
     const int64_t warps = shape.rows * blocks_for<int64_t>(a.width, kWarp);
-    const int64_t blocks = blocks_for<int64_t>(warps * kWarp, kFlipThreads);
-    LAUNCH(find_flips_by_columns, a.count * blocks, kFlipThreads, 0, stream, a, shape, blocks, flips);
+    const int64_t blocks = blocks_for<int64_t>(warps * kWarp, kPackThreads);
+    LAUNCH(pack_by_columns, a.count * blocks, kPackThreads, 0, stream, a, shape, blocks, pixels);
   } else {
-    const int64_t blocks = blocks_for<int64_t>(shape.size() / kColumns, kFlipThreads);
+    const int64_t blocks = blocks_for<int64_t>(shape.size() / kColumns, kPackThreads);
     const uint8_t* last = a.masks + (a.count - 1) * a.stride[0] + (a.height - 1) * a.stride[1] + a.width - 1;
     const bool ascending = a.stride[0] >= 0 && a.stride[1] >= 0 && a.stride[2] == 1;
-    LAUNCH(find_flips_by_rows, a.count * blocks, kFlipThreads, 0, stream, a, shape, blocks,
-           ascending ? last + 1 : nullptr, flips);
+    LAUNCH(pack_by_rows, a.count * blocks, kPackThreads, 0, stream, a, shape, blocks, ascending ? last + 1 : nullptr,
+           pixels);
   }
-  LAUNCH(write_strings, a.count, kStringThreads, 0, stream, a, shape, flips);
+  LAUNCH(write_strings, a.count, kStringThreads, 0, stream, a, shape, pixels);
 }
 
 }  // namespace yolact::cuda

@@ -34,7 +34,7 @@ inline Shape random_shape(Random& random) {
           1 + random.below(4),
           random.among({1, 2, 5, 17, 40, 70}),
           random.among({1, 3, 15, 16, 17, 33}),
-          random.among({1, 3, 16, 32, 33}),
+          random.among({1, 3, 16, 32, 33, 48}),
           random.among({1, 2, 7, 64, 90}),
           random.among({1, 3, 8, 50})};
 }

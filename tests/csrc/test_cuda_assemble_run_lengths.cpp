@@ -94,6 +94,10 @@ int main() {
     compare(100, &shape, 9000, true);
     compare(102, &shape, 9000);
   }
+  for (const int64_t channels : {16, 32, 48}) {  // which threads share, where they lie side by side
+    const Shape shape{1, 2, 12, 20, channels, 30, 40};
+    for (uint32_t seed = 110; seed < 126; ++seed) compare(seed, &shape, 400);
+  }
   const Shape many{65, 1, 2, 3, 1, 4, 5};  // pictures: more sizes than a launch passes
   compare(200, &many, 10, true);
   yolact::test_no_sizes();

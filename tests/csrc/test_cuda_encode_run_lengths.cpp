@@ -108,6 +108,16 @@ void test_sizes() {
   compare(kSparse, 3, 200, 300, {60000, 1, 200}, 2000);
 }
 
+// One mask many times: the last byte of all masks is that of each.
+void test_repeated() { compare(kNoise, 20, 40, 16, {0, 16, 1}, 600); }
+
+// More rows than a thread asks for together, and flips in the last ones alone.
+void test_high() {
+  compare(kNoise, 1, 24 * 32 + 1, 9, {0, 9, 1}, 9000);
+  compare(kSparse, 2, 2000, 5, {10000, 5, 1}, 2000);
+  compare(kLastPixel, 1, 24 * 32, 7, {0, 7, 1}, 100);
+}
+
 void test_no_pixels() {
   compare(kZeros, 2, 0, 5, {0, 5, 1}, 3);
   compare(kZeros, 2, 5, 0, {0, 1, 1}, 1);
@@ -119,6 +129,8 @@ void test_no_pixels() {
 int main() {
   yolact::test_layouts();
   yolact::test_sizes();
+  yolact::test_repeated();
+  yolact::test_high();
   yolact::test_no_pixels();
   return failures() != 0;
 }
