@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -211,6 +212,37 @@ def test_parts_of_a_batch_add_up_to_the_whole(rescale: bool) -> None:
 def test_loss_terms_rejects_another_number_of_targets() -> None:
     with pytest.raises(ValueError, match="targets: one a picture is needed, got 1 for 2 pictures"):
         loss_terms(None, torch.zeros(2, 3, 64, 64), small_targets()[:1])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "error", "message"),
+    [
+        ("masks", torch.ones(1, 320, 320), TypeError, r"targets\[1\].masks must be of dtype bool, got float32"),
+        ("masks", torch.ones(1, 80, 80, dtype=torch.bool), ValueError, r"masks must be of shape \[1, 320, 320\]"),
+        ("crowd", torch.tensor([0]), TypeError, "crowd must be of dtype bool, got int64"),
+        ("labels", torch.tensor([2]), ValueError, r"targets\[1\].labels must be from 0 to 1, got 2"),
+        ("labels", torch.tensor([-1]), ValueError, "labels must be from 0 to 1, got -1"),
+        ("labels", torch.tensor([0, 1]), ValueError, r"labels must be of shape \[1\], got \[2\]"),
+        ("boxes", torch.tensor([[20.0, 20, 80, 80]]), ValueError, r"fractions of the input, .*, got \[20.0, 20.0, 80"),
+        ("boxes", torch.tensor([[0.5, 0.1, 0.5, 0.9]]), ValueError, "x1 < x2 and y1 < y2"),
+        ("boxes", torch.tensor([[0.1, 0.1, torch.nan, 0.9]]), ValueError, "x1 < x2 and y1 < y2"),
+    ],
+)
+def test_loss_terms_rejects_what_is_no_truth(field: str, value: Tensor, error: type[Exception], message: str) -> None:
+    config = get_config("yolact_lite0").with_classes(("one", "two"))
+    model = SimpleNamespace(config=config, priors=torch.zeros(0, 4))
+    square = torch.ones(1, config.size, config.size, dtype=torch.bool)
+    truth = Targets(torch.tensor([[0.0, 0, 1, 1]]), torch.tensor([0]), square, torch.tensor([False]))
+    images = torch.zeros(2, 3, config.size, config.size)
+    with pytest.raises(error, match=message):
+        loss_terms(model, images, [truth, replace(truth, **{field: value})])  # type: ignore[arg-type]
+
+
+def test_loss_terms_rejects_an_empty_batch_and_no_masks_to_draw() -> None:
+    with pytest.raises(ValueError, match="images must hold at least one picture"):
+        loss_terms(None, torch.zeros(0, 3, 64, 64), [])  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="max_masks must be at least 1, got 0"):
+        loss_terms(None, torch.zeros(1, 3, 64, 64), small_targets()[:1], max_masks=0)  # type: ignore[arg-type]
 
 
 def test_shrink_masks_takes_more_than_half() -> None:

@@ -16,6 +16,7 @@ from yolact import ops
 from yolact.config import Config
 from yolact.models.mask_iou import MaskIoUNet
 from yolact.models.yolact import Yolact
+from yolact.ops._checks import check_count
 from yolact.options import TrainOptions
 from yolact.structures import RawOutputs
 from yolact.train.assignment import Assignment, Totals, assign
@@ -49,11 +50,19 @@ def loss_terms(
         trained.
 
     Raises:
-        ValueError: there is not one Targets a picture.
+        TypeError: a tensor of the targets is of another dtype.
+        ValueError: there is no picture, or not one Targets a picture, or boxes, labels or masks that are no truths.
     """
     if len(targets) != len(images):
         raise ValueError(f"targets: one a picture is needed, got {len(targets)} for {len(images)} pictures")
-    assignment = assign([t.to("cpu") for t in targets], model.priors.cpu(), model.config, max_masks)
+    if not targets:
+        raise ValueError("images must hold at least one picture")
+    if max_masks is not None:
+        max_masks = check_count(max_masks, "max_masks")
+    truths = [target.to("cpu") for target in targets]
+    for b, truth in enumerate(truths):
+        truth.check(f"targets[{b}]", model.config)
+    assignment = assign(truths, model.priors.cpu(), model.config, max_masks)
     raw, semantic_logits = model.forward_train(images)
     return losses(
         raw, semantic_logits, assignment.to(images.device), assignment.totals, model.config.train, model.maskiou_net
