@@ -9,6 +9,7 @@ import pytest
 import torch
 from deform_conv2d_cases import TENSORS, assert_equal, simple_case, with_gradients
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from benchmarks.scale import peak
 from yolact import ops
@@ -116,6 +117,25 @@ def test_deform_conv2d_is_differentiated_once():
     (gradient,) = torch.autograd.grad(ops.deform_conv2d(**case.arguments).sum(), case.input, create_graph=True)
     with pytest.raises(RuntimeError, match="deform_conv2d can be differentiated once"):
         gradient.sum().backward()
+
+
+@pytest.mark.cpu_only
+@pytest.mark.parametrize("name", TENSORS)
+def test_deform_conv2d_is_not_differentiated_forwards(name):
+    case = simple_case()
+    value = getattr(case, name)
+
+    def run(tensor):
+        return ops.deform_conv2d(**replace(case, **{name: tensor}).arguments)
+
+    with pytest.raises(NotImplementedError, match="deform_conv2d has no forward-mode derivative"):
+        torch.func.jvp(run, (value,), (value,))
+    with forward_ad.dual_level():
+        run(value)  # without a tangent
+        with pytest.raises(NotImplementedError, match="deform_conv2d has no forward-mode derivative"):
+            run(forward_ad.make_dual(value, value))
+    with pytest.raises(RuntimeError, match="functorch transforms"):
+        torch.func.grad(lambda tensor: run(tensor).sum())(value)
 
 
 def test_deform_conv2d_under_autocast():

@@ -8,6 +8,7 @@ import pytest
 import torch
 from mask_loss_cases import Case, simple_case, with_gradients
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from yolact import ops
 
@@ -120,6 +121,25 @@ def test_mask_loss_is_differentiated_once():
     (gradient,) = torch.autograd.grad(loss, prototypes, create_graph=True)
     with pytest.raises(RuntimeError, match="mask_loss can be differentiated once"):
         gradient.sum().backward()
+
+
+@pytest.mark.cpu_only
+@pytest.mark.parametrize("index", [0, 1], ids=["prototypes", "coefficients"])
+def test_mask_loss_is_not_differentiated_forwards(index):
+    tensors = [*simple_case().tensors]
+    value = tensors[index]
+
+    def run(tensor):
+        return ops.mask_loss(*tensors[:index], tensor, *tensors[index + 1 :])
+
+    with pytest.raises(NotImplementedError, match="mask_loss has no forward-mode derivative"):
+        torch.func.jvp(run, (value,), (value,))
+    with forward_ad.dual_level():
+        run(value)  # without a tangent
+        with pytest.raises(NotImplementedError, match="mask_loss has no forward-mode derivative"):
+            run(forward_ad.make_dual(value, value))
+    with pytest.raises(RuntimeError, match="functorch transforms"):
+        torch.func.grad(lambda tensor: run(tensor).sum())(value)
 
 
 def test_mask_loss_under_autocast_is_that_of_what_comes_in():

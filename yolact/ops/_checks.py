@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 FLOATING = (torch.float32, torch.float16, torch.bfloat16)
 LARGEST = 2**63 - 1  # of an operator's whole numbers
@@ -45,6 +46,13 @@ def check_tensor(
 def plain(tensor: Tensor) -> Tensor:
     """Return the tensor without its history; `detach` on one that has none would cost a microsecond for nothing."""
     return tensor.detach() if tensor.requires_grad else tensor
+
+
+def check_no_tangent(operator: str, *tensors: Tensor | None) -> None:
+    """Raise NotImplementedError where a tensor carries a forward-mode tangent, which torch would drop in silence."""
+    for tensor in tensors:
+        if tensor is not None and forward_ad.unpack_dual(tensor).tangent is not None:
+            raise NotImplementedError(f"{operator} has no forward-mode derivative: differentiate it backwards")
 
 
 def check_number(value: float, name: str, low: float = -math.inf, high: float = math.inf) -> float:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from yolact.ops import _library  # noqa: F401 - loads torch.ops.yolact
-from yolact.ops._checks import FLOATING, check_count, check_size, check_tensor, items_of
+from yolact.ops._checks import FLOATING, check_count, check_no_tangent, check_size, check_tensor, items_of
 
 
 def deform_conv2d(
@@ -29,7 +29,8 @@ def deform_conv2d(
     The modulated deformable convolution (Zhu et al., *Deformable ConvNets v2*, 2019, section 3.1), with the arguments
     of torchvision's operator and its results. A tap of output (i, j) samples at ``(i * stride - padding + tap *
     dilation) + offset``, bilinearly; what lies outside the input is 0. Products are torch's own, of tiles of columns:
-    they take a tile's memory whatever the batch. Differentiable, once and backwards, by all five tensors.
+    they take a tile's memory whatever the batch. Differentiable, once and backwards, by all five tensors; not by
+    torch.func.
 
     Args:
         input: [B, C, H, W] float32, float16, bfloat16 or float64; fastest in torch.channels_last, as is `weight`.
@@ -56,6 +57,7 @@ def deform_conv2d(
 
     Raises:
         TypeError, ValueError: an argument of the wrong type, dtype, shape, device or range, named with its value.
+        NotImplementedError: forward-mode differentiation.
     """
     strides, paddings, dilations = pair(stride, "stride", 1), pair(padding, "padding", 0), pair(dilation, "dilation", 1)
     if deterministic is None:
@@ -76,6 +78,7 @@ def deform_conv2d(
         if tensor is not None and tensor.dtype != input.dtype:
             raise TypeError(f"{name} must be of the dtype of input, {input.dtype}, got {tensor.dtype}")
     check_shapes(input, offset, weight, mask, strides, paddings, dilations)
+    check_no_tangent("deform_conv2d", input, offset, weight, bias, mask)
     return torch.ops.yolact.deform_conv2d(
         input.contiguous(memory_format=torch.channels_last),
         offset,

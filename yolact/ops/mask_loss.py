@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from yolact.ops import _library  # noqa: F401 - loads torch.ops.yolact
-from yolact.ops._checks import FLOATING, check_count, check_number, check_size, check_tensor, plain
+from yolact.ops._checks import FLOATING, check_count, check_no_tangent, check_number, check_size, check_tensor, plain
 
 
 def mask_loss(
@@ -26,7 +26,8 @@ def mask_loss(
     The mask loss of YOLACT (section 3.3): the binary cross entropy of sigmoid(prototypes . coefficients) at the
     prototypes' resolution, summed over the pixels inside the truth's box, over the area of that box. Forward and
     backward each compute the logits anew, in float32 and only inside the boxes, so that memory does not grow with the
-    number of positives. Differentiable, once, by `prototypes` and `coefficients`; deterministic to the bit.
+    number of positives. Differentiable, once and backwards, by `prototypes` and `coefficients`, not by torch.func;
+    deterministic to the bit.
 
     A probability that rounds to 0 or 1 and is wrong costs 100 and has no gradient, as in the original.
 
@@ -48,6 +49,7 @@ def mask_loss(
         TypeError, ValueError: an argument of the wrong type, dtype, shape, device or range, named with its value. What
             `picture` and `truth` hold is looked at on the CPU alone, where nobody has to wait for it, and not in
             compiled graphs: there the loss of a positive of no picture or no truth is NaN, without a gradient.
+        NotImplementedError: forward-mode differentiation.
     """
     padding = check_number(padding, "padding", low=0.0)
     check_tensor(prototypes, "prototypes", (None, None, None, None), (*FLOATING, torch.float64))
@@ -67,6 +69,7 @@ def mask_loss(
     if prototypes.device.type == "cpu" and not torch.compiler.is_compiling():
         check_index(picture, "picture", batch)
         check_index(truth, "truth", boxes.shape[0])
+    check_no_tangent("mask_loss", prototypes, coefficients)
     boxes = plain(boxes).float().contiguous()
     return torch.ops.yolact.mask_loss(
         prototypes, coefficients, picture.contiguous(), truth.contiguous(), boxes, masks, padding=padding
