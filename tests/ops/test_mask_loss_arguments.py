@@ -138,6 +138,8 @@ def test_mask_loss_is_not_differentiated_forwards(index):
         run(value)  # without a tangent
         with pytest.raises(NotImplementedError, match="mask_loss has no forward-mode derivative"):
             run(forward_ad.make_dual(value, value))
+        with pytest.raises(Exception, match="mask_loss has no forward-mode derivative"):
+            torch.compile(run, backend="eager", fullgraph=True)(forward_ad.make_dual(value, value))
     with pytest.raises(RuntimeError, match="functorch transforms"):
         torch.func.grad(lambda tensor: run(tensor).sum())(value)
 
