@@ -1,4 +1,7 @@
-"""Results written as they come: by one process or two, in one go or broken off, the file is the same."""
+"""Results written as they come: by one process or two, in one go or broken off, the file is the same.
+
+The model scores its masks: what is written has every score that there is.
+"""
 
 from __future__ import annotations
 
@@ -11,23 +14,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from networks import create
 
 from yolact.cli import main
-from yolact.config import get_config
 from yolact.data.records import Picture
 from yolact.models.checkpoint import save_checkpoint
-from yolact.options import DetectOptions
 from yolact.pictures import write_picture
 from yolact.predictor import Model
 
-PICTURES = 20  # enough work to be killed in the middle of
+PICTURES = 16  # enough work to be killed in the middle of
 IDS = [7 * n % PICTURES + 1 for n in range(PICTURES)]  # in no order
 EVAL = ["eval", "--weights", "weights.pth", "--annotations", "truth.json", "--images", ".", "--json", "results.json"]
 
@@ -45,18 +46,16 @@ def _one_thread() -> Iterator[None]:
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with weights, pictures and their truth."""
     folder = tmp_path_factory.mktemp("evaluation")
-    torch.manual_seed(0)
-    config = replace(get_config("yolact_lite0"), size=64, detect=DetectOptions(score_threshold=0.01))
-    for name in ("weights", "other"):
-        save_checkpoint(folder / f"{name}.pth", Model(config.with_classes(("a", "b"), (3, 8))))
+    for seed, name in enumerate(("weights", "other")):
+        save_checkpoint(folder / f"{name}.pth", create(size=256, seed=seed, mask_rescoring=True))
     for id in IDS:
         write_picture(folder / f"{id}.png", np.random.default_rng(id).integers(0, 256, (20, 30, 3), dtype=np.uint8))
     images = [{"id": id, "file_name": f"{id}.png", "height": 20, "width": 30} for id in IDS]
     square = {"bbox": [2, 2, 10, 10], "segmentation": [[2, 2, 12, 2, 12, 12, 2, 12]], "area": 100, "iscrowd": 0}
     truth = {
         "images": images,
-        "categories": [{"id": 3, "name": "a"}, {"id": 8, "name": "b"}],
-        "annotations": [{"id": 1, "image_id": 1, "category_id": 3, **square}],
+        "categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, **square}],
     }
     (folder / "truth.json").write_text(json.dumps(truth))
     return folder
@@ -103,8 +102,9 @@ def fault(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 
 def test_results_are_in_the_data_sets_order(whole: bytes) -> None:
-    ids = [result["image_id"] for result in json.loads(whole)]
-    assert list(dict.fromkeys(ids)) == IDS
+    results = json.loads(whole)
+    assert list(dict.fromkeys(result["image_id"] for result in results)) == IDS
+    assert len({result["mask_score"] / result["box_score"] for result in results}) > len(results) / 2
 
 
 def test_a_broken_off_run_goes_on(broken_off: Path, whole: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
