@@ -49,7 +49,8 @@ for command in (demo, predict, evaluate, report, look, stability, train, export,
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit status: 2, and one line on stderr, for a caller's mistake."""
-    warnings.filterwarnings("ignore", module="PIL")  # of odd metadata; what is wrong with a picture is told as a fault
+    # Of odd metadata and strange pickles; what is wrong with a file is told as a fault.
+    warnings.filterwarnings("ignore", module=r"PIL|torch\._weights_only_unpickler|yolact\.models\.weight_files")
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")  # names may hold letters that the terminal lacks
     try:

@@ -6,7 +6,6 @@ import os
 import pickle
 import re
 import threading
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,9 +30,7 @@ def read_file(path: Path) -> dict[str, Any]:
     if not os.path.isfile(path):  # Path.is_file raises where a folder on the way may not be entered
         raise UserError(f"{path}: {'not a file' if os.path.exists(path) else 'no such file'}")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's remarks on strange pickles: they end in an error of ours below
-            content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+        content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
     except UserError:
         raise
     except OSError as error:
@@ -66,14 +63,15 @@ def _read_pickle(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        try:
-            names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-        except (ValueError, EOFError, pickle.UnpicklingError):  # the format of torch before 1.6, or damaged
-            raise error from None
-        # The names are looked up here and nowhere else: whatever they mean elsewhere, this class alone is called.
-        inert: list[Any] = [(_Inert, name) for name in names if _BESIDE.fullmatch(name)]
-        with _LOCK, torch.serialization.safe_globals(inert):
-            return torch.load(path, map_location="cpu", weights_only=True)
+        with _LOCK:  # before the names are asked for: those that another thread allows at the time are not told
+            try:
+                names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+            except (ValueError, EOFError, pickle.UnpicklingError):  # the format of torch before 1.6, or damaged
+                raise error from None
+            # The names are looked up here and nowhere else: whatever they mean elsewhere, this class alone is called.
+            inert: list[Any] = [(_Inert, name) for name in names if _BESIDE.fullmatch(name)]
+            with torch.serialization.safe_globals(inert):
+                return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
