@@ -114,6 +114,23 @@ def test_fused_convolutions_are_probed(broken: Callable[..., Tensor], monkeypatc
     assert not convolution.onednn_fuses.__wrapped__(torch.float32)
 
 
+def test_probing_leaves_the_random_numbers_of_other_threads_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[float] = []
+    convolve = torch.ops.mkldnn._convolution_pointwise
+
+    def convolved(*given: object) -> Tensor:
+        drawn.append(torch.rand(()).item())  # as another thread may at any time
+        return convolve(*given)
+
+    monkeypatch.setattr(torch.ops.mkldnn, "_convolution_pointwise", convolved)
+    random = torch.get_rng_state()
+    convolution.onednn_fuses.__wrapped__(torch.float32)
+    after = torch.get_rng_state()
+    torch.set_rng_state(random)
+    assert drawn == [torch.rand(()).item() for _ in drawn]
+    assert torch.equal(torch.get_rng_state(), after)
+
+
 def test_odd_sides_of_lite0_run_as_they_are() -> None:
     model = create(size=90)
     with torch.no_grad():

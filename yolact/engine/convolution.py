@@ -15,6 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import skip_init
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from yolact.models.deformable import DeformableConv2d, offset_and_mask
@@ -203,13 +204,16 @@ def onednn_fuses(dtype: torch.dtype) -> bool:
     """Whether this torch has oneDNN's fused convolutions, under the names and with the meaning known here."""
     if not torch.backends.mkldnn.is_available():
         return False
-    # What the caller has set, random numbers, a default device or autocast, neither changes nor is changed.
-    with torch.random.fork_rng(devices=[]), torch.device("cpu"), torch.autocast("cpu", enabled=False):
+    # What the caller has set, a default device or autocast, neither changes nor is changed.
+    with torch.device("cpu"), torch.autocast("cpu", enabled=False):
         return _fuses(dtype)
 
 
 def _fuses(dtype: torch.dtype) -> bool:
-    conv, norm = nn.Conv2d(16, 16, 3, padding=1), nn.BatchNorm2d(16).eval()
+    # No random numbers: the generator is the whole process's.
+    conv, norm = skip_init(nn.Conv2d, 16, 16, 3, padding=1), nn.BatchNorm2d(16).eval()
+    for parameter in conv.parameters():
+        parameter.data = torch.linspace(-99, 99, parameter.numel()).sin().div(12).view_as(parameter)
     x = torch.linspace(-1, 1, 16 * 36, dtype=dtype).view(1, 6, 6, 16).permute(0, 3, 1, 2)  # channels last
     try:
         for activation, adds in ((NONE, 0), (RELU, 0), (RELU6, 0), (leaky_relu(0.1), 0), (NONE, 1), (RELU, 1)):
