@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import re
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier, BrokenBarrierError
 from typing import Any
 
 import numpy as np
 import pytest
 from conftest import shared_path
 from pycocotools import mask
+from pycocotools.cocoeval import COCOeval
 
 from yolact.errors import UserError
 from yolact.evaluation import evaluate
@@ -67,6 +70,25 @@ def rle(x: int, y: int, width: int, height: int) -> dict[str, Any]:
     pixels[y : y + height, x : x + width] = 1
     encoded = mask.encode(pixels)[0]
     return {"size": [20, 20], "counts": encoded["counts"].decode()}
+
+
+def test_threads_that_score_at_once_leave_stdout_as_it_was(truth: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two that redirect it at a time, the second would restore the first one's."""
+    before, meeting, met = sys.stdout, Barrier(2), []
+    run = COCOeval.evaluate
+
+    def met_or_not(self: COCOeval) -> None:
+        try:
+            met.append(meeting.wait(0.2))
+        except BrokenBarrierError:
+            run(self)
+
+    monkeypatch.setattr(COCOeval, "evaluate", met_or_not)
+    with ThreadPoolExecutor(2) as pool:
+        for scores in pool.map(evaluate, [[FOUND]] * 2, [truth] * 2):
+            assert scores["bbox"]["AP"] == pytest.approx(1)
+    assert not met
+    assert sys.stdout is before
 
 
 def test_only_what_the_results_hold_is_scored(truth: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from yolact.evaluation.truth import GroundTruth, Record, read_results, read_trut
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 EVALUATORS = ("pycocotools", "faster-coco-eval", "hotcoco")
+_QUIET = threading.Lock()  # stdout is the whole process's: of two that redirect it, one restores the other's
 KINDS = {"bbox": "bbox", "segm": "segmentation"}  # what is scored, and the key of results that holds it
 
 
@@ -123,7 +125,7 @@ def _score(truth: GroundTruth, results: Sequence[Record], kind: str, evaluator: 
         index.createIndex()
         return index
 
-    with contextlib.redirect_stdout(io.StringIO()):  # they tell their progress
+    with _QUIET, contextlib.redirect_stdout(io.StringIO()):  # they tell their progress
         annotations = indexed([dict(annotation) for annotation in truth.annotations])  # evaluators write into them
         detections = indexed(_detections(results, KINDS[kind]))
         evaluation = COCOeval(annotations, detections, kind)
