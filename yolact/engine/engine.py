@@ -118,7 +118,8 @@ class Weights:
 
     def __init__(self, model: Yolact) -> None:
         modules = list(model.modules())
-        self._hooks: list[dict[int, Any]] = [torch_module._global_forward_hooks, torch_module._global_forward_pre_hooks]
+        global_hooks = "_global_forward_hooks", "_global_forward_pre_hooks"  # not public: another torch may lack them
+        self._hooks: list[dict[int, Any]] = [getattr(torch_module, name, {}) for name in global_hooks]
         self._hooks += chain.from_iterable((m._forward_hooks, m._forward_pre_hooks) for m in modules)
         self._children = [module._modules for module in modules if module._modules]
         self._tensors = [tensors for m in modules for tensors in (m._parameters, m._buffers) if tensors]
