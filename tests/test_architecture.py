@@ -41,7 +41,8 @@ ALLOWED = {
     "run": ANYBODY | {"instances", "predictor", "pictures", "video", "pipeline", "report"},
     "data": ANYBODY | {"mask", "pictures", "draw"},
     "evaluation": ANYBODY | {"ops", "data", "instances", "predictor", "pictures", "video", "mask", "distributed"},
-    "train": ANYBODY | {"ops", "models", "data", "evaluation", "predictor", "mask", "pictures", "distributed"},
+    "train": ANYBODY
+    | {"ops", "models", "data", "evaluation", "predictor", "mask", "pictures", "devices", "distributed"},
     "integrations": ANYBODY | {"ops", "models", "instances", "predictor", "mask"},
     "export": ANYBODY | {"ops", "models", "engine", "predictor", "pictures"},
     "doctor": {"errors", "devices"},

@@ -195,6 +195,10 @@ def test_faults_are_told_before_training(data: Path, tmp_path: Path) -> None:
         run(data, tmp_path / "x", val_images=data)
     with pytest.raises(UserError, match="accumulate must be positive, got 0"):
         run(data, tmp_path / "x", accumulate=0)
+    with pytest.raises(UserError, match="device 'gpu' is unknown"):
+        run(data, tmp_path / "x", device="gpu")
+    with pytest.raises(TypeError, match=r"iterations must be a whole number, got 2\.5"):
+        run(data, tmp_path / "x", iterations=2.5)
     with pytest.raises(UserError, match="learning_rate must be positive, got nan"):
         run(data, tmp_path / "x", learning_rate=float("nan"))
     assert not (tmp_path / "x").exists()

@@ -14,6 +14,7 @@ import torch
 from yolact.config import Config, get_config
 from yolact.data.faults import OnFault
 from yolact.data.samples import SampleStream
+from yolact.devices import find_device
 from yolact.distributed import (
     failing_together,
     gather_from_processes,
@@ -117,7 +118,7 @@ def train(
         KeyboardInterrupt, SystemExit: after SIGINT or SIGTERM, with a checkpoint.
     """
     folder = Path(output)
-    with process_group(torch.device(device)) as device, kept_signals() as signals, ExitStack() as stack:
+    with process_group(find_device(device)) as device, kept_signals() as signals, ExitStack() as stack:
         with failing_together():
             check_machine(precision, device)
             check_positive(clip_norm=clip_norm, ema_decay=ema_decay, accumulate=accumulate, stop_after=stop_after)

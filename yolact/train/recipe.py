@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from yolact.data.augment import Augmentation
 from yolact.errors import UserError
+from yolact.ops._checks import check_count
 from yolact.options import TrainOptions
 
 Schedule = Literal["steps", "cosine"]
@@ -81,8 +82,11 @@ def scale_to_batch(
 
     Raises:
         UserError: one of them is not positive.
+        TypeError: the batch size or the length is no whole number.
     """
     check_positive(batch_size=batch_size, iterations=iterations, learning_rate=learning_rate)
+    batch_size = None if batch_size is None else check_count(batch_size, "batch_size")
+    iterations = None if iterations is None else check_count(iterations, "iterations")
     batch = batch_size or options.batch_size
     ratio = batch / options.batch_size
     per_unit = pictures / batch if options.unit == "epochs" else 1 / ratio
