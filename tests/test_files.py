@@ -59,3 +59,33 @@ def test_writes_to_what_is_no_file(tmp_path: Path) -> None:
     assert os.read(reader, 9) == b"data"
     os.close(reader)
     assert (tmp_path / "pipe").is_fifo()
+
+
+def test_keeps_the_permissions(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    write(path, b"old")
+    assert path.stat().st_mode & 0o777 == 0o666 & ~current_umask()
+    path.chmod(0o600)
+    write(path, b"new")
+    assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"new", 0o600)
+
+
+def current_umask() -> int:
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
+
+
+def test_two_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    with replacing(path) as first:
+        first.write(b"first")
+        write(path, b"second")
+        assert path.read_bytes() == b"second"
+    assert path.read_bytes() == b"first"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a"]
+
+
+def test_names_as_long_as_names_may_be(tmp_path: Path) -> None:
+    write(tmp_path / ("a" * 255), b"data")
+    assert (tmp_path / ("a" * 255)).read_bytes() == b"data"

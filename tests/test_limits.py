@@ -76,6 +76,9 @@ def _() -> None:
             ops.assemble_masks(*problem(), size)
         with pytest.raises(ValueError, match=r"2\*\*30 a side, got"):
             ops.preprocess(torch.zeros(1, 1, 1, 3, dtype=torch.uint8).expand(1, *size, 3), 8, [0] * 3, [1] * 3)
+    wide = torch.zeros(1, 1, 1, 3, dtype=torch.uint8).expand(1, 1, 2**31 // 3 + 1, 3)
+    with pytest.raises(RuntimeError, match="rows of fewer than 2\\*\\*31 bytes, got a width of 715827883"):
+        ops.preprocess(wide, 8, [0] * 3, [1] * 3)
     (rles,) = ops.prototypes_to_rles(*problem(), [(1, 2**20)])
     assert rles[0]["size"] == [1, 2**20]
 

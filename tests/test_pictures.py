@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from yolact.errors import UserError
+from yolact.errors import NotEncodable, UserError
 from yolact.pictures import find_sources, image_id, is_picture, make_folder, read_picture, write_picture
 
 
@@ -232,3 +232,20 @@ def test_write_picture_rejects_what_it_cannot_write(tmp_path: Path, picture: np.
     with pytest.raises(UserError, match="cannot be written"):
         write_picture(tmp_path / "missing" / "a.png", picture)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_more_pixels_than_pillow_takes_for_honest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "large.png"
+    Image.new("L", (20, 20)).save(path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(UserError, match=r"large\.png: more than 200 pixels; PIL.Image.MAX_IMAGE_PIXELS"):
+        read_picture(path)
+
+
+def test_opencv_stays_as_it_was(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    level, variables = cv2.utils.logging.getLogLevel(), dict(os.environ)
+    with pytest.raises(NotEncodable):
+        write_picture(tmp_path / "long.jpg", np.zeros((1, 70000, 3), np.uint8))
+    assert cv2.utils.logging.getLogLevel() == level
+    assert dict(os.environ) == variables
+    assert capfd.readouterr().err == ""

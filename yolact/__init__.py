@@ -20,7 +20,7 @@ _ATTRIBUTES = {
     "Model": "yolact.predictor",
     "Instances": "yolact.instances",
 }
-_SUBMODULES = ("config", "mask", "ops", "train")
+_SUBMODULES = ("config", "export", "integrations", "look", "mask", "ops", "report", "train")
 
 __all__ = ["__version__", *_ATTRIBUTES, *_SUBMODULES]
 

@@ -47,11 +47,14 @@ def process_group(device: torch.device) -> Iterator[torch.device]:
         device: "cuda" without an index becomes this process's own of the machine. NCCL connects GPUs, gloo CPUs.
 
     Raises:
-        UserError: this process has no GPU, or not all processes came.
+        UserError: this process has no GPU, not all processes came, or only half of that environment is set.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
         yield device
         return
+    own_gpu = ("LOCAL_RANK",) if device == torch.device("cuda") else ()
+    if missing := [name for name in ("RANK", *own_gpu, "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]:
+        raise UserError(f"WORLD_SIZE is set, and {', '.join(missing)} not: start the processes by torchrun")
     if device.type == "cuda":
         if device.index is None:
             device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))

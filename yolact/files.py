@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import secrets
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,9 +44,12 @@ def replacing_by_name(path: str | os.PathLike[str], suffix: str = "") -> Iterato
     """The same for what opens files itself: the neighbour's name, which ends in `suffix`."""
     with telling(path):
         target = Path(os.path.realpath(path))  # replace what a link points to, not the link
-        part = target.with_name(f".{target.name}.{os.getpid()}.part{suffix}")
+        part = target.with_name(f".{secrets.token_hex(8)}.part{suffix}")
+        os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))  # a name of nobody else's
         try:
             yield part
+            if target.exists():
+                part.chmod(stat.S_IMODE(target.stat().st_mode))
             os.replace(part, target)
         finally:
             part.unlink(missing_ok=True)

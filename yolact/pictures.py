@@ -10,7 +10,9 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TypeGuard
 
@@ -27,6 +29,8 @@ VIDEO_SUFFIXES = (
     *(".ts", ".mts", ".m2ts"),
 )
 WRITABLE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+_FFMPEG_LEVEL = "OPENCV_FFMPEG_LOGLEVEL"
+_QUIET = threading.Lock()  # the levels of printing are the process's
 _COCO_NAME = re.compile(r"(?:COCO_\w+_)?(\d{12})")
 
 
@@ -100,7 +104,8 @@ def read_picture(path: str | os.PathLike[str], *, upright: bool = True) -> np.nd
     the original does; nothing is blended), and of an animation the first frame is read.
 
     Raises:
-        UserError: The file is missing, unreadable, truncated, damaged or no picture.
+        UserError: The file is missing, unreadable, truncated, damaged or no picture, or larger than Pillow takes for
+            honest: about 179 million pixels, twice `PIL.Image.MAX_IMAGE_PIXELS`.
     """
     try:
         with Image.open(path) as image:
@@ -113,6 +118,9 @@ def read_picture(path: str | os.PathLike[str], *, upright: bool = True) -> np.nd
     except UnidentifiedImageError as error:
         empty = os.path.getsize(path) == 0
         raise UserError(f"{path}: {'the file is empty' if empty else 'not a picture, or a damaged one'}") from error
+    except Image.DecompressionBombError as error:
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        raise UserError(f"{path}: more than {most} pixels; PIL.Image.MAX_IMAGE_PIXELS sets half of that") from error
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or f'damaged picture ({error})'}") from error
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged bytes
@@ -142,19 +150,26 @@ def make_folder(path: str | os.PathLike[str]) -> None:
         raise UserError(f"{path}: the folder cannot be written to")
 
 
-def keep_quiet() -> None:
-    """Neither OpenCV nor FFmpeg print to stderr what is told as a fault; who sets their variables decides."""
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    if "OPENCV_LOG_LEVEL" not in os.environ:
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Meanwhile neither OpenCV nor FFmpeg print what is told as a fault; who sets their variables decides."""
+    log = getattr(cv2.utils, "logging", cv2)  # OpenCV before 4.13
+    with _QUIET, ExitStack() as before:
+        if _FFMPEG_LEVEL not in os.environ:  # read when a video is opened
+            os.environ[_FFMPEG_LEVEL] = "-8"
+            before.callback(os.environ.pop, _FFMPEG_LEVEL, None)
+        if "OPENCV_LOG_LEVEL" not in os.environ:
+            before.callback(log.setLogLevel, log.getLogLevel())
+            log.setLogLevel(0)
+        yield
 
 
 def write_picture(path: str | os.PathLike[str], picture: np.ndarray) -> None:
     """Write an [H, W, 3] uint8 RGB picture in the format of the path's suffix; the file appears whole or not at all."""
-    keep_quiet()
     path = Path(path)
     try:
-        encoded, data = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+        with quiet():
+            encoded, data = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
     except cv2.error:
         encoded = False
     if not encoded:

@@ -14,7 +14,7 @@ import numpy as np
 
 from yolact.errors import NotEncodable, UserError
 from yolact.files import replacing_by_name
-from yolact.pictures import keep_quiet
+from yolact.pictures import quiet
 
 _USUAL_RATE = 30.0  # frames a second, where a header tells none or nonsense
 _FAILURES = 100  # frames in a row that cannot be decoded: there are no more
@@ -68,12 +68,12 @@ def open_video(source: Path | int) -> Iterator[Video]:
     Raises:
         UserError: The file is missing, unreadable or no video, or there is no such webcam.
     """
-    keep_quiet()
-    if isinstance(source, int):
-        capture = cv2.VideoCapture(source)
-    else:
-        # By its absolute path: FFmpeg would take what stands before a colon for a protocol.
-        capture = cv2.VideoCapture(_utf8(os.path.abspath(source)), cv2.CAP_FFMPEG)
+    with quiet():
+        if isinstance(source, int):
+            capture = cv2.VideoCapture(source)
+        else:
+            # By its absolute path: FFmpeg would take what stands before a colon for a protocol.
+            capture = cv2.VideoCapture(_utf8(os.path.abspath(source)), cv2.CAP_FFMPEG)
     try:
         if not capture.isOpened():
             raise UserError(f"{source}: {_why_not(source)}")
@@ -113,13 +113,13 @@ def writing_video(
         NotEncodable: A video cannot be of this size.
         UserError: It cannot be written.
     """
-    keep_quiet()
     height, width = size
     written = 0
     with replacing_by_name(path, ".mp4") as part:
         part.touch()  # OpenCV does not say what an OSError says
         codec = cv2.VideoWriter.fourcc(*"mp4v")
-        writer = cv2.VideoWriter(_utf8(str(part)), cv2.CAP_FFMPEG, codec, rate, (width, height))
+        with quiet():
+            writer = cv2.VideoWriter(_utf8(str(part)), cv2.CAP_FFMPEG, codec, rate, (width, height))
         if not writer.isOpened():
             raise NotEncodable(f"{path}: no MPEG-4 video can be of {width}x{height} pixels")
 

@@ -84,8 +84,9 @@ py::array zeros(py::ssize_t height, py::ssize_t width, py::ssize_t count) {
   constexpr py::ssize_t kLarge = 1 << 20;
   const py::ssize_t pixels = height * width;
   if (pixels * count >= kLarge) {
-    static const py::handle make = py::object(py::module_::import("numpy").attr("zeros")).release();
-    return make(py::make_tuple(height, width, count), "u1", "F");
+    PYBIND11_CONSTINIT static py::gil_safe_call_once_and_store<py::object> make;
+    make.call_once_and_store_result([] { return py::object(py::module_::import("numpy").attr("zeros")); });
+    return make.get_stored()(py::make_tuple(height, width, count), "u1", "F");
   }
   py::array_t<uint8_t> masks({height, width, count}, {py::ssize_t{1}, height, pixels});
   std::memset(masks.mutable_data(), 0, static_cast<size_t>(pixels * count));
@@ -238,9 +239,10 @@ py::dict compress(py::handle object) {
   std::vector<uint32_t> flips(counts.size());
   int64_t position = 0;
   RunError error = RunError::kNone;
-  for (size_t i = 0; i < counts.size() && error == RunError::kNone; ++i) {
+  for (size_t i = 0; i < counts.size(); ++i) {
     if (counts[i] < 0) error = RunError::kNegative;
     if (counts[i] > size.pixels() - position) error = RunError::kTooLong;
+    if (error != RunError::kNone) break;
     flips[i] = static_cast<uint32_t>(position += counts[i]);
   }
   if (error == RunError::kNone && position < size.pixels()) error = RunError::kTooShort;

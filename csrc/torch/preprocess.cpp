@@ -16,6 +16,8 @@ Tensor preprocess(const Tensor& pictures, std::vector<int64_t> size, std::vector
   STD_TORCH_CHECK(mean.size() == 3 && std.size() == 3, "mean and std must hold three numbers each");
   const int64_t batch = pictures.size(0), height = pictures.size(1), width = pictures.size(2);
   check_size(height, width, "pictures");
+  STD_TORCH_CHECK(width * 3 < int64_t{1} << 31, "pictures must have rows of fewer than 2**31 bytes, got a width of ",
+                  width);
 
   Tensor output = empty_on(pictures, {batch, 3, size[0], size[1]}, ScalarType::Float);
   if (batch == 0) return output;

@@ -18,8 +18,10 @@ import yolact
 from yolact import mask
 from yolact.cli import main
 from yolact.cli._options import BUNDLED_MODEL
+from yolact.config import get_config
 from yolact.export import export_onnx, export_program, program
 from yolact.export.check import compare_detections, made_up_pictures
+from yolact.export.description import detect_options, metadata
 from yolact.export.modules import Pictures, RawNetwork
 from yolact.predictor import Model
 
@@ -216,6 +218,14 @@ def test_a_file_that_differs_is_not_written(
     told = fault(capsys, tmp_path / "x.pt2")
     assert told == "what was exported differs from the model: score by 0.25"
     assert not any(tmp_path.iterdir())
+
+
+def test_options_may_be_numbers_of_numpy() -> None:
+    config = get_config("yolact_lite0")
+    changes = {"score_threshold": np.float64(0.3), "top_k": np.int64(7), "variances": np.array([0.5, 0.25])}
+    options = detect_options(config, changes)
+    assert options == replace(config.detect, score_threshold=0.3, top_k=7, variances=(0.5, 0.25))
+    assert json.loads(metadata(config, options)["detect"])["variances"] == [0.5, 0.25]
 
 
 def test_options_of_python_are_checked(model: Model, tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ def test_run_lengths_from_every_form_of_counts():
     run_lengths = ops.RunLengths.from_coco(forms)
     assert run_lengths.to_coco() == [string] * 3
     assert run_lengths.data.shape == (3, 5)
+    assert ops.RunLengths.from_coco(form for form in forms).to_coco() == [string] * 3
 
 
 def test_run_lengths_select_rows():

@@ -187,3 +187,18 @@ def test_processes_fail_together_and_say_it_once(outcomes: dict[str, Outcome], r
     assert outcome.told.count("yolact: ") == 1, outcome.told
     assert message in outcome.told
     assert "Traceback" not in outcome.told, outcome.told
+
+
+@pytest.mark.parametrize(
+    ("device", "missing"), [("cpu", "RANK, MASTER_PORT"), ("cuda", "RANK, LOCAL_RANK, MASTER_PORT")]
+)
+def test_half_an_environment_of_torchrun(monkeypatch: pytest.MonkeyPatch, device: str, missing: str) -> None:
+    for name in ("RANK", "LOCAL_RANK", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    with (
+        pytest.raises(UserError, match=f"WORLD_SIZE is set, and {missing} not: start the processes by torchrun"),
+        distributed.process_group(torch.device(device)),
+    ):
+        pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -64,8 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fault(error.format_message())
     except click.Abort:  # Ctrl-C
         return 130
-    except OSError as error:  # stdout, on a disk that is full: what happens to other files is a UserError
-        sys.stdout = None  # or Python would try again when it ends
+    except OSError as error:
+        if error.filename is not None:
+            return _fault(f"{os.fsdecode(error.filename)}: {error.strerror}")
+        sys.stdout = None  # on a disk that is full: Python would try again when it ends
         return _fault(f"cannot write the output ({error.strerror})")
 
 

@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from yolact import __version__
 from yolact.config import Config
 from yolact.errors import UserError
@@ -40,7 +42,14 @@ def detect_options(config: Config, changes: dict[str, Any]) -> DetectOptions:
     Raises:
         TypeError: there is no such option.
     """
-    return replace(config.detect, **changes)
+    return replace(config.detect, **{name: _plain(value) for name, value in changes.items()})
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's numbers as Python's, which are written into files as text, and sequences as tuples of them."""
+    if isinstance(value, (np.generic, np.ndarray)):
+        value = value.tolist()
+    return tuple(map(_plain, value)) if isinstance(value, (list, tuple)) else value
 
 
 def check_target(path: str | os.PathLike[str]) -> Path:

@@ -44,9 +44,9 @@ class Pictures(nn.Module):
     """The whole way with our operators: pictures [B, H, W, 3] uint8 RGB to results, a dictionary of tensors.
 
     boxes [B, D, 4] float32 xyxy in pixels of the picture, label [B, D] int64 (-1 past the count), score [B, D],
-    count [B] int64; mask_score [B, D] of a network that scores masks, in the order of score; and, of rows b * D + d,
-    run_lengths [B * D, capacity] uint8 (COCO's strings), length [B * D] and needed [B * D] int64 (a row with
-    needed > capacity has no string), or masks [B, D, H, W] bool.
+    count [B] int64; of rows b * D + d, run_lengths [B * D, capacity] uint8 (COCO's strings), length [B * D] and needed
+    [B * D] int64 (a row with needed > capacity has no string), or masks [B, D, H, W] bool; and mask_score [B, D] of a
+    network that scores masks, in the order of score.
     """
 
     def __init__(self, model: Model, options: DetectOptions, masks: Masks, capacity: int | None) -> None:
@@ -67,10 +67,6 @@ class Pictures(nn.Module):
         sizes = torch.stack([images.new_full((batch,), side, dtype=torch.int64) for side in (height, width)], 1)
         rows = self.rows(raw, found, sizes, 0.0)  # [B, D] of everything, boxes in pixels
         results = {"boxes": rows.boxes, "label": rows.labels, "score": rows.scores, "count": rows.count}
-        if self.mask_iou is not None:
-            rescored = rescore(rows, self.mask_iou, "box", 0.0, ragged=False)
-            assert rescored.mask_scores is not None
-            results["mask_score"] = rescored.mask_scores
         parts = rows.prototypes, rows.coefficients, rows.relative_boxes
         if self.masks == "dense":
             results["masks"] = ops.assemble_masks(*parts, (height, width), count=rows.count)
@@ -79,4 +75,8 @@ class Pictures(nn.Module):
             results["run_lengths"] = run_lengths.data
             results["length"] = run_lengths.length
             results["needed"] = run_lengths.needed
+        if self.mask_iou is not None:  # last, so that the others have their places in every network
+            rescored = rescore(rows, self.mask_iou, "box", 0.0, ragged=False)
+            assert rescored.mask_scores is not None
+            results["mask_score"] = rescored.mask_scores
         return results

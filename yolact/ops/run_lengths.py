@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from yolact.ops import _library  # noqa: F401 - loads torch.ops.yolact
-from yolact.ops._checks import check_size
+from yolact.ops._checks import check_size, items_of
 
 # Bytes a row where the caller names no capacity: a page. Of the 7,214 strings that the published models gave on 100
 # COCO pictures 24 are longer; those overflow and are told.
@@ -112,6 +112,7 @@ class RunLengths:
         Raises:
             TypeError, ValueError: an entry of another form, named by its place.
         """
+        rles = items_of(rles, "rles")
         sizes = [_size_of(rle, place) for place, rle in enumerate(rles)]
         texts = [_string_of(rle, place) for place, rle in enumerate(rles)]
         capacity = max((len(text) for text in texts), default=0) or 1
