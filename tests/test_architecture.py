@@ -89,6 +89,18 @@ def test_kernels_include_no_torch_header(folder):
         assert not included, f"{path} includes a header of torch"
 
 
+def test_kernels_are_launched_with_the_blocks_they_are_compiled_for():
+    """A GPU refuses larger ones than __launch_bounds__ says, which csrc/simt does not know."""
+    paths = [path for path in sorted((ROOT / "csrc" / "cuda").glob("*.cu*")) if path.name != "launch.cuh"]
+    for path in paths:
+        source = path.read_text()
+        bounds = re.findall(r"__global__ void __launch_bounds__\((\w+)[^)]*\)\s+(\w+)\(", source)
+        assert len(bounds) == source.count("__global__"), path
+        launches = re.findall(r"LAUNCH\(\(?(\w+).*?,\s*(\w+),\s*[^,]+,\s*stream\b", source, re.S)
+        assert len(launches) == source.count("LAUNCH("), path
+        assert {(threads, kernel) for kernel, threads in launches} == set(bounds), path
+
+
 def modules_after(statement: str) -> set[str]:
     code = f"import sys\n{statement}\nprint(*sys.modules)"
     return set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
