@@ -69,11 +69,10 @@ def draw(
     for (x1, y1, x2, y2), label in zip(corners, labels, strict=True):
         cv2.rectangle(outlined, (x1, y1), (x2 - 1, y2 - 1), colour(label), max(1, round(unit)), cv2.LINE_AA)
     cv2.addWeighted(outlined, _BOX_OPACITY, canvas, 1 - _BOX_OPACITY, 0, dst=canvas)
-    places = np.zeros((0, 4), int)  # [n, 4] x, y, width, height
-    for box, text in zip(reversed(corners), reversed(texts), strict=True):
-        places = np.concatenate([_place_tag(text, box, unit, canvas.shape[:2], places), places])
-    for (x, y, width, height), label, text in zip(places.tolist(), labels, texts, strict=True):
-        _draw_tag(canvas, text, (x, y, width, height), colour(label), unit)
+    tags = np.zeros(canvas.shape[:2], np.int32)  # how many lie over each pixel
+    places = [_place_tag(text, box, unit, tags) for box, text in zip(reversed(corners), reversed(texts), strict=True)]
+    for place, label, text in zip(reversed(places), labels, texts, strict=True):
+        _draw_tag(canvas, text, place, colour(label), unit)
     return canvas
 
 
@@ -96,23 +95,21 @@ def _place_tag(
     text: str,
     box: list[int],
     unit: float,
-    size: tuple[int, int],
-    taken: np.ndarray,  # [n, 4] x, y, width, height
-) -> np.ndarray:  # [1, 4]
-    """At one of the box's corners, inside the picture, where it covers least of the places in `taken`."""
+    tags: np.ndarray,  # [H, W] int32, how many lie over each pixel; this one is added
+) -> Rectangle:
+    """At one of the box's corners, inside the picture, where it covers least of the other tags."""
     scale, weight, pad = _letters(unit)
     (width, ascent), descent = cv2.getTextSize(text, _FONT, scale, weight)
     width, height = width + 2 * pad, ascent + descent + 2 * pad
     x1, y1, x2, y2 = box
-    places = np.array(
-        [
-            (max(0, min(left, size[1] - width)), max(0, min(top, size[0] - height)), width, height)
-            for top in (y1 - height, y1, y2, y2 - height)
-            for left in (x1, x2 - width)
-        ]
-    )
-    covered = _overlaps(places, taken).sum(axis=1)
-    return places[covered.argmin()][None]
+    corners = [
+        (max(0, min(left, tags.shape[1] - width)), max(0, min(top, tags.shape[0] - height)))
+        for top in (y1 - height, y1, y2, y2 - height)
+        for left in (x1, x2 - width)
+    ]
+    x, y = min(corners, key=lambda corner: cv2.sumElems(tags[corner[1] :, corner[0] :][:height, :width])[0])
+    tags[y : y + height, x : x + width] += 1
+    return x, y, width, height
 
 
 def _draw_tag(canvas: np.ndarray, text: str, place: Rectangle, rgb: RGB, unit: float) -> None:
@@ -128,14 +125,3 @@ def _draw_tag(canvas: np.ndarray, text: str, place: Rectangle, rgb: RGB, unit: f
 def _letters(unit: float) -> tuple[float, int, int]:
     """Scale and weight of the letters, and the margin around them."""
     return max(0.35, 0.48 * unit), max(1, round(0.9 * unit)), max(2, round(3 * unit))
-
-
-def _overlaps(
-    a: np.ndarray,  # [m, 4] x, y, width, height
-    b: np.ndarray,  # [n, 4]
-) -> np.ndarray:  # [m, n]
-    """Common area of each with each, in pixels."""
-    a = a[:, None]
-    ends = np.minimum(a[..., :2] + a[..., 2:], b[:, :2] + b[:, 2:])
-    common = (ends - np.maximum(a[..., :2], b[:, :2])).clip(0)
-    return common[..., 0] * common[..., 1]

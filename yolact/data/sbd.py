@@ -50,7 +50,7 @@ def _read_instances(path: Path) -> tuple[np.ndarray, np.ndarray]:
     try:
         from scipy.io import loadmat
     except ImportError:
-        raise UserError("Pascal SBD's files need scipy: pip install scipy") from None
+        raise UserError("Pascal SBD's files need scipy: pip install 'yolact[sbd]'") from None
     try:
         content = loadmat(path)["GTinst"][0, 0]
         pixels, classes = content["Segmentation"], content["Categories"].ravel()
