@@ -18,8 +18,9 @@ from benchmarks.cuda_timing import Contender, InputSet
 from yolact import ops
 
 STAGES = ((128, 69), (256, 35), (512, 18))  # channels, in and out, and the side: of ResNet-50 and ResNet-101
-# Of the largest value: sums of up to 4608 products in another order, in half of samples that are rounded to it.
-TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2}
+# Of the largest value: sums of up to 4608 products in another order, in half of samples that are rounded to it, and
+# torchvision adds the gradients of offsets and masks up in half.
+TOLERANCE = {torch.float32: 1e-4, torch.float16: 2e-2}
 
 Way = Callable[..., Tensor]
 

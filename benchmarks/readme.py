@@ -121,21 +121,26 @@ def training_table() -> str:
         "|---|---|---|---|",
     ]
     for kind, results in found.items():
-        scenes: dict[str, list[dict[str, Any]]] = {}
-        for row in results["rows"]:
-            scenes.setdefault(row["scene"], []).append(row)
-        options = results["options"]
-        for scene, (ours, *others) in scenes.items():
-            what = f"{kinds[kind]}, batch {options['batch']}, "
-            what += options.get("config", f"100 positives a picture, {scene}")
-            mine, memory = ours["milliseconds"]["median"], ours["peak_bytes"]
-            peers = "; ".join(
-                f"{row['contender']} {_short(row['milliseconds']['median'] / mine)}×, "
-                f"{_short(row['peak_bytes'] / memory)}×"
-                for row in others
-            )
-            lines.append(f"| {what} | {_short(mine)} | {_short(memory / 1e6)} | {peers} |")
+        lines += training_lines(kinds[kind], results)
     return "\n".join(lines)
+
+
+def training_lines(kind: str, results: dict[str, Any]) -> list[str]:
+    """A line a scene: ours, and its peers' time and memory beside ours."""
+    scenes: dict[str, list[dict[str, Any]]] = {}
+    for row in results["rows"]:
+        scenes.setdefault(row["scene"], []).append(row)
+    options, lines = results["options"], []
+    for scene, (ours, *others) in scenes.items():
+        what = f"{kind}, batch {options['batch']}, "
+        what += options.get("config", f"100 positives a picture, {scene}")
+        mine, memory = ours["milliseconds"]["median"], ours["peak_bytes"]
+        peers = "; ".join(
+            f"{row['contender']} {_short(row['milliseconds']['median'] / mine)}×, {_short(row['peak_bytes'] / memory)}×"
+            for row in others
+        )
+        lines.append(f"| {what} | {_short(mine)} | {_short(memory / 1e6)} | {peers} |")
+    return lines
 
 
 def versions_of(machine: dict[str, Any]) -> str:
@@ -169,7 +174,8 @@ def gpu_table(results: dict[str, Any]) -> str:
                 taken = best_of(row)
                 peers.append(f"{row['contender']} {_short(taken / mine)}×" if taken else f"{row['contender']} failed")
         lines.append(f"| {job} | {graph} | {eager} | {share} | {'; '.join(peers)} |")
-    return "\n".join([*lines, *gpu_end_to_end(results), *host_times(results), *failures(results)])
+    whole, training = gpu_end_to_end(results), gpu_training(results)
+    return "\n".join([*lines, *whole, *training, *host_times(results), *aims(results), *failures(results)])
 
 
 def gpu_end_to_end(results: dict[str, Any]) -> list[str]:
@@ -198,6 +204,29 @@ def gpu_end_to_end(results: dict[str, Any]) -> list[str]:
         )
         lines.append(f"| {scene} | {speeds} | {shares} | {peers} |")
     return lines
+
+
+def gpu_training(results: dict[str, Any]) -> list[str]:
+    """What training costs there, a line a scene."""
+    lines = []
+    if "mask_loss" in results:
+        lines += training_lines("mask loss alone", results["mask_loss"])
+    if "training" in results:
+        for scene, kind in (("losses", "all losses"), ("step", "whole step")):
+            rows = [row for row in results["training"]["rows"] if row["scene"] == scene]
+            precision = results["training"]["options"]["precision"]
+            lines += training_lines(f"{kind}, {precision}", results["training"] | {"rows": rows})
+    return ["", "| training, GPU | ms | MB | peers: time, memory |", "|---|---|---|---|", *lines] if lines else []
+
+
+def aims(results: dict[str, Any]) -> list[str]:
+    """Which aims were met, in a sentence."""
+    rows = results["aims"]
+    missed = [f"{row['aim']} ({row['job']})" for row in rows if row["met"] is False]
+    unmeasured = [row["aim"] for row in rows if row["met"] is None]
+    text = f"Of {len(rows)} aims {sum(row['met'] is True for row in rows)} are met"
+    text += f"; missed: {', '.join(missed)}" if missed else ""
+    return ["", text + (f"; not measured: {', '.join(unmeasured)}" if unmeasured else "") + "."]
 
 
 def _precision(row: dict[str, Any]) -> str:

@@ -76,11 +76,21 @@ def test_the_table_of_a_gpu_names_every_job_and_peer(dry_run):
     results["failed"].append({"job": "a job", "message": "failed: it was too hard"})
     results["parts"]["memcheck"]["ok"] = False
     results["milliseconds"][1] |= {"eager": None, "notes": ["failed: ImportError: no such package"]}
+    rows = [
+        {"scene": scene, "contender": name, "milliseconds": {"median": taken}, "peak_bytes": 4e6}
+        for scene in ("losses", "step")
+        for name, taken in (("yolact", 10.0), ("plain torch", 25.0))
+    ]
+    results["training"] = {"options": {"batch": 8, "config": "a", "precision": "bf16"}, "rows": rows}
+    results["mask_loss"] = {"options": {"batch": 8}, "rows": rows[:2]}
     table = readme.gpu_table(results)
     for row in results["milliseconds"]:
         assert row["job"] in table
     assert f"{results['milliseconds'][1]['contender']} failed" in table
     assert "Failed there: memcheck, a job." in table
+    assert "| all losses, bf16, batch 8, a | 10 | 4.0 | plain torch 2.5×, 1.0× |" in table
+    assert "| mask loss alone, batch 8, 100 positives a picture, losses | 10 | 4.0 | plain torch 2.5×, 1.0× |" in table
+    assert re.search(r"^Of \d+ aims \d+ are met; missed: .*; not measured: .*prototypes to", table, re.MULTILINE)
     assert re.search(r"^\| yolact_lite0, batch 2, \d+ instances a picture \| yolact, fp32 ", table, re.MULTILINE)
     assert readme.NO_GPU in readme.section(readme.newest("kernels"), None)
 
